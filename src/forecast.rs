@@ -1,0 +1,258 @@
+//! Pure: forecasts of demand as quantile paths, and the models that give them.
+//!
+//! [`trainer::train`] fits the candidates, scores them by rolling origin and keeps the best as a
+//! [`Model`]; a [`Model`] and the recent history give a [`Forecast`]. One method per file.
+
+pub mod accuracy;
+pub mod backtest;
+pub mod calibration;
+pub mod features;
+pub mod local_scale;
+pub mod naive;
+pub mod regression;
+mod sample;
+pub mod seasonal_naive;
+pub mod seasons;
+pub mod trainer;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::series::{Series, Time};
+use features::View;
+
+/// Steps at the end of the history of which at least one must have a value.
+const RECENT: usize = 12;
+
+/// Quantiles that every forecast carries unless others are asked for.
+pub const QUANTILES: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
+
+/// How a forecast was made.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    Regression,
+    SeasonalNaive,
+    Naive,
+}
+
+/// Demand ahead of `origin`: step `h` (from 0) covers `[origin + h * step, origin + (h + 1) *
+/// step)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Forecast {
+    pub method: Method,
+    /// End of the last step that the forecast has seen.
+    #[schema(value_type = String, format = DateTime)]
+    pub origin: Time,
+    /// Milliseconds between steps.
+    pub step_ms: u64,
+    /// Ascending, each in (0, 1).
+    pub quantiles: Vec<f64>,
+    /// The median path, one value a step.
+    pub point: Vec<f64>,
+    /// `paths[q][h]`: quantile `q` of demand in step `h`; never crossing, never negative.
+    pub paths: Vec<Vec<f64>>,
+    /// `peaks[q][h]`: quantile `q` of the highest demand in the steps `0..=h`.
+    pub peaks: Vec<Vec<f64>>,
+}
+
+impl Forecast {
+    /// Number of steps ahead.
+    pub fn horizon(&self) -> usize {
+        self.point.len()
+    }
+
+    /// Quantile `q` of the highest demand within the next `steps` steps (at least one, at most the
+    /// horizon), linear between the carried quantiles and constant beyond them. `None` for an empty
+    /// forecast.
+    pub fn peak(&self, steps: usize, q: f64) -> Option<f64> {
+        let h = steps.clamp(1, self.horizon().max(1)) - 1;
+        let column: Option<Vec<f64>> = self.peaks.iter().map(|path| path.get(h).copied()).collect();
+        interpolate(&self.quantiles, &column?, q)
+    }
+
+    /// Quantile `q` of demand in step `h`, as [`Forecast::peak`] interpolates.
+    pub fn at(&self, h: usize, q: f64) -> Option<f64> {
+        let column: Option<Vec<f64>> = self.paths.iter().map(|path| path.get(h).copied()).collect();
+        interpolate(&self.quantiles, &column?, q)
+    }
+}
+
+/// `ys` over ascending `xs` at `x`, linear between, constant outside; `None` if empty or of unequal
+/// length.
+fn interpolate(xs: &[f64], ys: &[f64], x: f64) -> Option<f64> {
+    if xs.is_empty() || xs.len() != ys.len() {
+        return None;
+    }
+    let right = xs.partition_point(|&v| v < x);
+    if right == 0 {
+        return ys.first().copied();
+    }
+    if right == xs.len() {
+        return ys.last().copied();
+    }
+    let share = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
+    // Rounding must not carry it past its neighbour: quantiles would cross.
+    Some((ys[right - 1] + share * (ys[right] - ys[right - 1])).min(ys[right]))
+}
+
+/// Why there is no forecast.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ForecastError {
+    #[error("{have} steps of history, at least {need} are needed")]
+    TooShort { have: usize, need: usize },
+    #[error("the history has a step of {have:?}, the model one of {need:?}")]
+    Step { have: Duration, need: Duration },
+    #[error("no value in the last {0} steps of history")]
+    NoRecentData(usize),
+    #[error("the regression did not give finite coefficients: {0}")]
+    Singular(String),
+}
+
+/// A fitted method. Closed: a new method is a new variant and a new file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one model a service; the regression is the usual case"
+)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Fitted {
+    Regression(regression::Regression),
+    SeasonalNaive(seasonal_naive::SeasonalNaive),
+    Naive(naive::Naive),
+}
+
+/// A fitted method with its calibration and where it comes from; what a model file holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub fitted: Fitted,
+    pub calibration: calibration::Calibration,
+    /// Steps ahead that the model was fitted for.
+    pub horizon: usize,
+    pub step_ms: u64,
+    /// Detected, in steps, strongest first; empty if none.
+    pub season_lengths: Vec<usize>,
+    pub training: Training,
+}
+
+/// What a model was trained on, and how accurate it was in the backtest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Training {
+    #[schema(value_type = String, format = DateTime)]
+    pub trained_at: Time,
+    #[schema(value_type = String, format = DateTime)]
+    pub from: Time,
+    #[schema(value_type = String, format = DateTime)]
+    pub to: Time,
+    /// Steps with a value.
+    pub points: usize,
+    /// Of every candidate, the kept one first.
+    pub scores: Vec<accuracy::MethodScore>,
+}
+
+impl Fitted {
+    pub fn method(&self) -> Method {
+        match self {
+            Fitted::Regression(_) => Method::Regression,
+            Fitted::SeasonalNaive(_) => Method::SeasonalNaive,
+            Fitted::Naive(_) => Method::Naive,
+        }
+    }
+
+    fn context(&self) -> usize {
+        match self {
+            Fitted::Regression(regression) => regression.context(),
+            Fitted::SeasonalNaive(seasonal) => seasonal.season_length,
+            Fitted::Naive(_) => 1,
+        }
+    }
+
+    fn points(&self, view: View, out: &mut [f64]) {
+        match self {
+            Fitted::Regression(regression) => regression.points(view, out),
+            Fitted::SeasonalNaive(seasonal) => seasonal.points(view, out),
+            Fitted::Naive(naive) => naive.points(view, out),
+        }
+    }
+}
+
+impl Model {
+    pub fn method(&self) -> Method {
+        self.fitted.method()
+    }
+
+    /// Steps of history that [`Model::forecast`] reads; passing more changes nothing.
+    pub fn context(&self) -> usize {
+        self.fitted.context().max(self.calibration.context()).max(RECENT)
+    }
+
+    /// Forecast from the end of `history`, at most `self.horizon` steps ahead. `quantiles`
+    /// ascending in (0, 1). Runs once for each planning step: cost does not grow with the length of
+    /// `history`.
+    ///
+    /// # Errors
+    /// [`ForecastError`] if the history is too short, of another step, or without recent data.
+    pub fn forecast(
+        &self,
+        history: &Series,
+        horizon: usize,
+        quantiles: &[f64],
+    ) -> Result<Forecast, ForecastError> {
+        let step_ms = history.step().as_millis() as u64;
+        if step_ms != self.step_ms {
+            let need = Duration::from_millis(self.step_ms);
+            return Err(ForecastError::Step { have: history.step(), need });
+        }
+        let need = self.context();
+        let Some(from) = history.len().checked_sub(need) else {
+            return Err(ForecastError::TooShort { have: history.len(), need });
+        };
+        let values = &history.values()[from..];
+        if values[need - RECENT..].iter().all(|v| !v.is_finite()) {
+            return Err(ForecastError::NoRecentData(RECENT));
+        }
+        let newest = history.time_at(history.len() - 1).timestamp_millis();
+        let clock = newest.div_euclid(step_ms as i64);
+        let mut method_says = vec![0.0; horizon.min(self.horizon)];
+        // Looking for gaps would cost more than the forecast does: they show in what was computed
+        // from them.
+        let mut scale = self.says(View { values, clock }, &mut method_says);
+        if !scale.is_finite() || method_says.iter().any(|y| !y.is_finite()) {
+            let filled = features::filled(values);
+            scale = self.says(View { values: &filled, clock }, &mut method_says);
+        }
+        let (paths, peaks) = self.calibration.quantile_paths(&method_says, scale, quantiles);
+        let mut point = method_says;
+        for (h, y) in point.iter_mut().enumerate() {
+            *y = self.calibration.step(h, *y, scale, 0.5);
+        }
+        Ok(Forecast {
+            method: self.method(),
+            origin: history.end(),
+            step_ms,
+            quantiles: quantiles.to_vec(),
+            point,
+            paths,
+            peaks,
+        })
+    }
+
+    /// Writes what the method says to `points`; gives the scale of its error.
+    fn says(&self, view: View, points: &mut [f64]) -> f64 {
+        self.fitted.points(view, points);
+        self.calibration.scale(view)
+    }
+}

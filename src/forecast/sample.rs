@@ -1,0 +1,75 @@
+//! Pure: the history as the candidates of one training share it: gaps filled, seasons found,
+//! origins chosen.
+
+use ndarray::Array2;
+
+use super::{
+    accuracy::{scale_season, seasonal_error},
+    features::{Layout, View, filled},
+    regression::Rows,
+    seasons,
+};
+
+/// Origins that are learned from at most, spread over the history.
+const MAX_ROWS: usize = 4_000;
+
+/// A history and what the candidates share of it.
+pub struct Sample<'a> {
+    /// With gaps.
+    pub values: &'a [f64],
+    pub filled: Vec<f64>,
+    /// Number of the first step, counted from 1970.
+    pub clock: i64,
+    pub horizon: usize,
+    pub seasons: Vec<usize>,
+    /// Unit of the scores.
+    pub unit: f64,
+}
+
+impl<'a> Sample<'a> {
+    pub fn new(values: &'a [f64], start_ms: i64, step_ms: i64, horizon: usize) -> Sample<'a> {
+        let filled = filled(values);
+        let seasons = seasons::detect(&filled, step_ms);
+        let unit = seasonal_error(values, scale_season(values.len(), step_ms, &seasons));
+        Sample { values, filled, clock: start_ms.div_euclid(step_ms), horizon, seasons, unit }
+    }
+
+    pub fn view(&self, origin: usize) -> View<'_> {
+        View { values: &self.filled[..=origin], clock: self.clock + origin as i64 }
+    }
+
+    /// At most [`MAX_ROWS`] origins that have `context` values up to them and `horizon` values
+    /// after them. Where not all are taken, their spacing varies, so that they meet every phase of
+    /// every season.
+    pub fn origins(&self, context: usize) -> Vec<usize> {
+        let mut gaps = vec![0u32; self.values.len() + 1];
+        for (i, v) in self.values.iter().enumerate() {
+            gaps[i + 1] = gaps[i] + u32::from(!v.is_finite());
+        }
+        let whole = |o: &usize| gaps[*o] == gaps[o + self.horizon + 1];
+        let last = self.values.len().saturating_sub(self.horizon);
+        let all: Vec<usize> = (context.max(1) - 1..last).filter(whole).collect();
+        if all.len() <= MAX_ROWS {
+            return all;
+        }
+        let spacing = all.len() as f64 / MAX_ROWS as f64;
+        let jitter = |i: usize| (i as f64 * 0.618_033_988_749_895).fract();
+        (0..MAX_ROWS).map(|i| all[((i as f64 + jitter(i)) * spacing) as usize]).collect()
+    }
+
+    /// Rows to learn from, one for each of `origins`.
+    pub fn rows(&self, layout: Layout, origins: &[usize]) -> Rows {
+        let mut x = Array2::zeros((origins.len(), layout.width()));
+        let mut y = Array2::zeros((origins.len(), self.horizon));
+        let mut row = Vec::new();
+        for (i, &o) in origins.iter().enumerate() {
+            layout.row(self.view(o), &mut row);
+            x.row_mut(i).iter_mut().zip(&row).for_each(|(to, v)| *to = *v);
+            y.row_mut(i).iter_mut().zip(&self.values[o + 1..]).for_each(|(to, v)| *to = *v);
+        }
+        let levels = origins.iter().map(|&o| layout.level(self.view(o))).collect();
+        let ceiling = 2.0 * self.filled.iter().copied().fold(0.0, f64::max);
+        let origins = origins.to_vec();
+        Rows { layout, origins, x, y, levels, ceiling }
+    }
+}
