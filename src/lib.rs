@@ -10,3 +10,9 @@
 pub mod series;
 
 pub mod forecast;
+
+pub mod planner;
+
+pub mod autoscaler;
+
+pub mod simulator;

@@ -1,0 +1,369 @@
+//! Pure: the step machine of one service; owns window, model and history.
+//!
+//! The live service and the simulator both call [`Autoscaler::step`]; there is no second
+//! implementation of any rule. Training is asked for ([`Autoscaler::training_due`]) and adopted
+//! ([`Autoscaler::adopt`]), so that the live service can fit in the background while the simulator
+//! fits in line.
+
+pub mod demand;
+mod startup;
+mod window;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::forecast::{Forecast, Model, trainer::TrainOptions};
+use crate::planner::budget::Budget;
+use crate::planner::stabilization::History;
+use crate::planner::threshold::Threshold;
+use crate::planner::trust::Gate;
+use crate::planner::{Basis, Behavior, Decision, PlanInput, Policy, Signal, plan};
+use crate::series::{Series, Time};
+use startup::StartupDelays;
+use window::Window;
+
+/// What one service asks of its autoscaler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub policy: Policy,
+    pub fallback: Threshold,
+    pub behavior: Behavior,
+    /// Time between steps; also the step of the demand series.
+    pub evaluation_interval: Duration,
+    /// Age past which demand is not trusted.
+    pub max_staleness: Duration,
+    pub training: TrainingSchedule,
+    /// Startup delay assumed until one was measured.
+    pub startup_delay: Duration,
+    /// Highest startup delay planned for; bounds the forecast horizon.
+    pub max_startup_delay: Duration,
+}
+
+/// When to train, and on how much.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSchedule {
+    /// History before the first model.
+    pub min_history: Duration,
+    /// Time between trainings.
+    pub interval: Duration,
+    /// Newest history that is used.
+    pub max_history: Duration,
+}
+
+impl Default for TrainingSchedule {
+    fn default() -> TrainingSchedule {
+        TrainingSchedule {
+            min_history: Duration::from_secs(2 * 86_400),
+            interval: Duration::from_secs(6 * 3_600),
+            max_history: Duration::from_secs(28 * 86_400),
+        }
+    }
+}
+
+/// What the world shows at a step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observation {
+    /// Newest demand; `None` if nothing could be read.
+    pub demand: Option<DemandSample>,
+    /// Demand one ready replica carries at full utilization; above 0.
+    pub capacity: f64,
+    pub ready_replicas: u32,
+    /// Starting, warming and ready.
+    pub current_replicas: u32,
+    /// Startup delays measured since the last step.
+    pub startup_delays: Vec<Duration>,
+}
+
+/// Demand over the interval that ends at `time`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DemandSample {
+    pub time: Time,
+    pub demand: f64,
+    /// Workers were saturated: true demand may be higher.
+    pub lower_bound: bool,
+}
+
+/// Quantiles of demand that the planner asks for: dense where it plans.
+const QUANTILES: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
+
+/// Fewest and most steps ahead that a model is trained for.
+const HORIZON: (usize, usize) = (12, 60);
+
+/// The state of one service between steps.
+#[derive(Debug, Clone)]
+pub struct Autoscaler {
+    settings: Settings,
+    model: Option<Model>,
+    window: Window,
+    /// Newest demand within the fallback's window, saturated samples at no less than the supply.
+    recent: VecDeque<(Time, f64)>,
+    history: History,
+    budget: Budget,
+    gate: Gate,
+    startup_delays: StartupDelays,
+    forecast: Option<Forecast>,
+    last_step: Option<Time>,
+    last_training: Option<Time>,
+}
+
+impl Autoscaler {
+    pub fn new(settings: Settings) -> Autoscaler {
+        let step = settings.evaluation_interval.max(Duration::from_millis(1));
+        let budget = match &settings.policy {
+            Policy::Predictive(predictive) => predictive.overload_budget,
+            _ => 0.01,
+        };
+        Autoscaler {
+            window: Window::new(step, steps(settings.training.max_history, step)),
+            recent: VecDeque::new(),
+            history: History::default(),
+            budget: Budget::new(budget),
+            gate: Gate::default(),
+            startup_delays: StartupDelays::default(),
+            forecast: None,
+            last_step: None,
+            last_training: None,
+            model: None,
+            settings,
+        }
+    }
+
+    /// One decision. `now` never goes back; a repeated or earlier `now` holds.
+    pub fn step(&mut self, now: Time, observation: &Observation) -> Decision {
+        if self.last_step.is_some_and(|last| now <= last) {
+            return self.decide(now, Signal::Missing, observation);
+        }
+        self.last_step = Some(now);
+        self.startup_delays.add(&observation.startup_delays);
+        self.history.observe(now, observation.current_replicas);
+        let signal = self.signal(now, observation);
+        let news = self.take_in(now, signal, observation);
+        self.forecast = self.look_ahead(now);
+        if let Some(demand) = news {
+            self.gate.expect(demand, self.lookahead_steps(), self.forecast.as_ref());
+        }
+        let decision = self.decide(now, signal, observation);
+        if decision.basis != Basis::Hold {
+            self.history.record(now, decision.recommendation, self.memory());
+        }
+        decision
+    }
+
+    /// What [`Autoscaler::step`] would decide; changes nothing.
+    pub fn preview(&self, now: Time, observation: &Observation) -> Decision {
+        self.clone().step(now, observation)
+    }
+
+    /// Loads recorded demand before the first step (restart, import). Its step must be the
+    /// evaluation interval or a part of it, else it is passed over.
+    pub fn restore(&mut self, history: Series) {
+        self.window.restore(&history);
+    }
+
+    /// What to train on, if a training is due at `now`; asking marks it as asked for. The first is
+    /// due when the window spans `min_history`, each further one an interval later, whether or not
+    /// the one before succeeded.
+    pub fn training_due(&mut self, now: Time) -> Option<(Series, TrainOptions)> {
+        let schedule = &self.settings.training;
+        let step = self.window.series().step();
+        let enough = self.window.series().len() >= steps(schedule.min_history, step).max(1);
+        let waiting = self.last_training.is_some_and(|last| elapsed(last, now) < schedule.interval);
+        if !matches!(self.settings.policy, Policy::Predictive(_)) || !enough || waiting {
+            return None;
+        }
+        self.last_training = Some(now);
+        Some(self.training_set())
+    }
+
+    /// What to train on if somebody asks for it now.
+    pub fn training_set(&self) -> (Series, TrainOptions) {
+        let step = self.settings.evaluation_interval;
+        let longest = match self.settings.max_startup_delay {
+            Duration::ZERO => self.startup_delay() * 2,
+            given => given,
+        };
+        let series = self.window.newest_steps();
+        let options = TrainOptions {
+            horizon: (steps(longest, step) + 1).clamp(HORIZON.0, HORIZON.1),
+            max_history: steps(self.settings.training.max_history, step),
+            ..TrainOptions::default()
+        };
+        (series, options)
+    }
+
+    /// Takes a model into use.
+    pub fn adopt(&mut self, model: Model) {
+        self.gate.remember(model.season_lengths.first().copied());
+        self.gate.retry();
+        self.model = Some(model);
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
+
+    /// Demand as recorded, newest last.
+    pub fn window(&self) -> &Series {
+        self.window.series()
+    }
+
+    /// The forecast that the last step used.
+    pub fn last_forecast(&self) -> Option<&Forecast> {
+        self.forecast.as_ref()
+    }
+
+    /// High quantile of the measured startup delays (the assumed one before the first), no higher
+    /// than the highest one planned for.
+    pub fn startup_delay(&self) -> Duration {
+        let delay = self.startup_delays.high().unwrap_or(self.settings.startup_delay);
+        match self.settings.max_startup_delay {
+            Duration::ZERO => delay,
+            highest => delay.min(highest),
+        }
+    }
+
+    /// Startup delay plus one interval: until then, this decision is the last that can act.
+    fn lookahead(&self) -> Duration {
+        self.startup_delay() + self.settings.evaluation_interval
+    }
+
+    fn lookahead_steps(&self) -> usize {
+        steps(self.lookahead(), self.settings.evaluation_interval).max(1)
+    }
+
+    /// How far the newest demand can be relied on. What cannot be demand counts as missing.
+    fn signal(&self, now: Time, observation: &Observation) -> Signal {
+        let Some(sample) = observation.demand else { return Signal::Missing };
+        let ahead = elapsed(now, sample.time);
+        if !(sample.demand >= 0.0 && sample.demand.is_finite())
+            || ahead > self.settings.evaluation_interval
+        {
+            return Signal::Missing;
+        }
+        let age = elapsed(sample.time, now);
+        let age_ms = age.as_millis() as u64;
+        if age > self.settings.max_staleness {
+            return Signal::Stale { age_ms };
+        }
+        Signal::Fresh { demand: sample.demand, lower_bound: sample.lower_bound, age_ms }
+    }
+
+    /// Adds a sample to the window, and learns from it if it opens a new step: what was forecast
+    /// for that step is scored, and the planning quantile is steered by whether the step was
+    /// overloaded. Gives the demand then.
+    fn take_in(&mut self, now: Time, signal: Signal, observation: &Observation) -> Option<f64> {
+        let mut news = None;
+        if let (Signal::Fresh { demand, lower_bound, .. }, Some(sample)) =
+            (signal, observation.demand)
+        {
+            let supply = f64::from(observation.ready_replicas) * observation.capacity;
+            let offered = if lower_bound { demand.max(supply) } else { demand };
+            let grown = self.window.push(sample.time, demand);
+            if let Some(grown) = grown {
+                self.notice(now, offered);
+                (1..grown).for_each(|_| self.gate.realise(None));
+            }
+            if grown.is_some_and(|grown| grown > 0) {
+                // While the fallback acts, its overload says nothing about the quantile.
+                if self.gate.trusted() {
+                    self.budget = self.budget.observe(lower_bound || demand > supply);
+                }
+                self.gate.realise(Some(demand));
+                news = Some(demand);
+            }
+        }
+        let given_up = self.window.expire(now);
+        (0..given_up).for_each(|_| self.gate.realise(None));
+        news
+    }
+
+    /// Keeps the demand that the fallback's window still holds, and the sample before it, which
+    /// shows that the window is filled even where some steps were missed. A gap as long as the
+    /// window starts it anew.
+    fn notice(&mut self, now: Time, offered: f64) {
+        self.recent.push_back((now, offered));
+        let window = self.fallback().window;
+        while let (Some(&(first, _)), Some(&(second, _))) =
+            (self.recent.front(), self.recent.get(1))
+            && (elapsed(second, now) >= window || elapsed(first, second) > window)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// A forecast from the end of the window to the end of the lookahead.
+    fn look_ahead(&self, now: Time) -> Option<Forecast> {
+        let model = self.model.as_ref()?;
+        let series = self.window.series();
+        let behind = elapsed(series.end(), now).as_millis() / series.step().as_millis().max(1);
+        let steps = self.lookahead_steps().saturating_add(behind as usize).min(model.horizon);
+        model.forecast(series, steps, &QUANTILES).ok()
+    }
+
+    fn decide(&self, now: Time, signal: Signal, observation: &Observation) -> Decision {
+        let input = PlanInput {
+            now,
+            signal,
+            capacity: observation.capacity,
+            ready_replicas: observation.ready_replicas,
+            current_replicas: observation.current_replicas,
+            utilization_window: self.utilization(now, observation),
+            forecast: self.forecast.as_ref(),
+            lookahead: self.lookahead(),
+            planning_quantile: self.budget.planning_quantile(),
+            trust: &self.gate.trust(),
+            history: &self.history,
+            behavior: &self.settings.behavior,
+            fallback: &self.settings.fallback,
+        };
+        plan(&self.settings.policy, &input)
+    }
+
+    /// Mean recent demand over the supply of all current replicas; `None` until the fallback's
+    /// window is filled.
+    fn utilization(&self, now: Time, observation: &Observation) -> Option<f64> {
+        let &(oldest, _) = self.recent.front()?;
+        // Half an interval of grace, because samples jitter.
+        let filled = elapsed(oldest, now) + self.settings.evaluation_interval * 3 / 2;
+        let supply = f64::from(observation.current_replicas) * observation.capacity;
+        if filled < self.fallback().window || supply <= 0.0 {
+            return None;
+        }
+        let window = self.fallback().window.max(Duration::from_millis(1));
+        let within = self.recent.iter().filter(|(time, _)| elapsed(*time, now) < window);
+        let (sum, count) = within.fold((0.0, 0), |(sum, n), (_, demand)| (sum + demand, n + 1));
+        (count > 0).then(|| sum / f64::from(count) / supply)
+    }
+
+    fn fallback(&self) -> &Threshold {
+        match &self.settings.policy {
+            Policy::Threshold(rule) => rule,
+            _ => &self.settings.fallback,
+        }
+    }
+
+    /// How far back any limit looks.
+    fn memory(&self) -> Duration {
+        let Behavior { stabilization_window: windows, rate_limits: limits, .. } =
+            &self.settings.behavior;
+        let periods = limits.up.iter().chain(&limits.down).map(|limit| limit.period);
+        periods.chain([windows.up, windows.down]).max().unwrap_or_default()
+    }
+}
+
+/// Whole steps that cover `span`.
+fn steps(span: Duration, step: Duration) -> usize {
+    span.as_millis().div_ceil(step.as_millis().max(1)) as usize
+}
+
+/// From `then` to `now`; zero if that is backwards.
+fn elapsed(then: Time, now: Time) -> Duration {
+    (now - then).to_std().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
