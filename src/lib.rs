@@ -15,4 +15,10 @@ pub mod planner;
 
 pub mod autoscaler;
 
+pub mod fleet;
+
+pub mod balancer;
+
 pub mod simulator;
+
+pub mod config;

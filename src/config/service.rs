@@ -1,0 +1,400 @@
+//! Pure: reads one `[services.<name>]` table.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeString, DeValue};
+
+use super::section::Section;
+use super::value;
+use super::{Balancer, Capacity, DemandUnit, DockerTarget, Mode, ProcessTarget, Service, Target};
+use crate::autoscaler::{Settings, TrainingSchedule};
+use crate::balancer::Algorithm;
+use crate::fleet::FleetSettings;
+use crate::planner::predictive::Predictive;
+use crate::planner::rate_limit::RateLimit;
+use crate::planner::target_tracking::{SignalKind, TargetTracking};
+use crate::planner::threshold::Threshold;
+use crate::planner::{Behavior, Bidirectional, Policy};
+
+/// More replicas than one machine or engine runs; a larger number is a slip of the finger.
+const MAX_REPLICAS: u32 = 10_000;
+
+/// `None` without a target; what is wrong is reported in the section.
+pub fn read(name: &str, s: &mut Section) -> Option<Service> {
+    check_name(name, s);
+    let (evaluation_interval, sample_interval) = read_intervals(s);
+    let demand = s.or(
+        "demand",
+        DemandUnit::Cores,
+        value::one_of(&[
+            ("cores", DemandUnit::Cores),
+            ("requests_per_second", DemandUnit::RequestsPerSecond),
+        ]),
+    );
+    let mode = s.or(
+        "mode",
+        Mode::Observe,
+        value::one_of(&[("observe", Mode::Observe), ("act", Mode::Act)]),
+    );
+    let (balancer, slow_start, drain_timeout) = read_balancer(s);
+    let settings = read_settings(s, evaluation_interval, demand);
+    let start_timeout = s.or("start_timeout", minutes(10), value::duration("1s", "1day"));
+    let service = Service {
+        name: name.to_string(),
+        mode,
+        demand,
+        capacity: read_capacity(s, demand),
+        sample_interval,
+        fleet: FleetSettings { slow_start, drain_timeout, start_timeout },
+        balancer,
+        settings,
+        target: read_target(name, s)?,
+    };
+    Some(service)
+}
+
+/// A name becomes a folder, a label and a part of a URL.
+fn check_name(name: &str, s: &Section) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(allowed) {
+        let message = "no service name; use 1 to 64 letters, digits, `-`, `_` and `.`, not \
+                       starting with a dot";
+        s.error("", message.into());
+    }
+}
+
+fn read_intervals(s: &mut Section) -> (Duration, Duration) {
+    let bounds = || value::duration("100ms", "1h");
+    let evaluation = s.or("evaluation_interval", Duration::from_secs(15), bounds());
+    let whole = |sample: Duration| evaluation.as_nanos().is_multiple_of(sample.as_nanos());
+    let second = Duration::from_secs(1);
+    let default = if whole(second) { second } else { evaluation };
+    let sample = s.or("sample_interval", default, bounds());
+    if !whole(sample) {
+        let message = format!(
+            "{} is no multiple of sample_interval = {}",
+            humantime::format_duration(evaluation),
+            humantime::format_duration(sample)
+        );
+        s.error("evaluation_interval", message);
+    }
+    (evaluation, sample)
+}
+
+fn read_capacity(s: &mut Section, demand: DemandUnit) -> Capacity {
+    let positive = value::number("capacity; write \"learn\" or a number above 0", |n| n > 0.0);
+    let capacity = s.optional("capacity", |value| match value.as_str() {
+        Some("learn") => Ok(Capacity::Learn),
+        _ => positive(value).map(Capacity::Fixed),
+    });
+    let capacity = capacity.unwrap_or(Capacity::Learn);
+    if demand == DemandUnit::RequestsPerSecond && capacity == Capacity::Learn {
+        let message = "requests per second of one replica cannot be learned from its CPU limit; \
+                       write a number";
+        s.error("capacity", message.into());
+    }
+    capacity
+}
+
+fn read_settings(s: &mut Section, evaluation_interval: Duration, demand: DemandUnit) -> Settings {
+    let fallback = s.table("fallback", read_fallback);
+    let (min_replicas, max_replicas) = s.table("replicas", |s| {
+        let min = s.or("min", 1, value::integer(0..=MAX_REPLICAS));
+        let max = s.or("max", min.max(20), value::integer(1..=MAX_REPLICAS));
+        if min > max {
+            s.error("min", format!("{min} is more than max = {max}"));
+        }
+        (min, max)
+    });
+    let policy = read_policy(s, &fallback, demand, min_replicas..=max_replicas);
+    let hpa = matches!(policy, Policy::TargetTracking(_));
+    let behavior = s.table("behavior", |s| read_behavior(s, hpa, min_replicas, max_replicas));
+
+    let delays = || value::duration("0s", "1day");
+    let startup_delay = s.or("startup_delay", minutes(1), delays());
+    let max_startup_delay = s.or("max_startup_delay", startup_delay.max(minutes(10)), delays());
+    if startup_delay > max_startup_delay {
+        let message = format!(
+            "{} is more than max_startup_delay = {}",
+            humantime::format_duration(startup_delay),
+            humantime::format_duration(max_startup_delay)
+        );
+        s.error("startup_delay", message);
+    }
+    let max_staleness =
+        s.or("max_staleness", 3 * evaluation_interval, value::duration("100ms", "1day"));
+    if max_staleness < evaluation_interval {
+        let message = "shorter than evaluation_interval: every demand would be stale";
+        s.error("max_staleness", message.into());
+    }
+    Settings {
+        policy,
+        fallback,
+        behavior,
+        evaluation_interval,
+        max_staleness,
+        training: s.table("training", read_training),
+        startup_delay,
+        max_startup_delay,
+    }
+}
+
+fn read_fallback(s: &mut Section) -> Threshold {
+    let default = Threshold::default();
+    let share =
+        || value::number("share above 0 and at most 1, such as 0.8", |n| n > 0.0 && n <= 1.0);
+    let rule = Threshold {
+        up: s.or("up", default.up, share()),
+        down: s.or(
+            "down",
+            default.down,
+            value::number("share from 0 to below 1", |n| (0.0..1.0).contains(&n)),
+        ),
+        window: s.or("window", default.window, value::duration("0s", "1h")),
+        step: s.or("step", default.step, value::integer(1..=MAX_REPLICAS)),
+    };
+    if rule.down >= rule.up {
+        s.error("down", format!("{} is not below up = {}", rule.down, rule.up));
+    }
+    rule
+}
+
+fn read_policy(
+    s: &mut Section,
+    fallback: &Threshold,
+    demand: DemandUnit,
+    bounds: std::ops::RangeInclusive<u32>,
+) -> Policy {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Name {
+        Predictive,
+        Threshold,
+        TargetTracking,
+        Static,
+    }
+    let names = [
+        ("predictive", Name::Predictive),
+        ("threshold", Name::Threshold),
+        ("target_tracking", Name::TargetTracking),
+        ("static", Name::Static),
+    ];
+    let name = s.or("policy", Name::Predictive, value::one_of(&names));
+    // The keys of the other policies are read too: who tries another policy keeps them in the file.
+    let budget = value::number("share above 0 and below 1, such as 0.01", |n| n > 0.0 && n < 1.0);
+    let overload_budget = s.or("overload_budget", 0.01, budget);
+    let target = value::number("share above 0 and at most 1, such as 0.7", |n| n > 0.0 && n <= 1.0);
+    let target_utilization = s.or("target_utilization", 0.7, target);
+    let signal = match demand {
+        DemandUnit::Cores => SignalKind::Cpu,
+        DemandUnit::RequestsPerSecond => SignalKind::Demand,
+    };
+    let signals = [("cpu", SignalKind::Cpu), ("demand", SignalKind::Demand)];
+    let signal = s.or("signal", signal, value::one_of(&signals));
+    let replicas = s.optional("static_replicas", value::integer(0..=MAX_REPLICAS));
+    if name == Name::Static {
+        match replicas {
+            None if !s.has("static_replicas") => {
+                s.error("static_replicas", "missing; policy = \"static\" needs it".into());
+            }
+            Some(n) if !bounds.contains(&n) => {
+                let (min, max) = (bounds.start(), bounds.end());
+                s.error("static_replicas", format!("{n} is not within replicas {min} to {max}"));
+            }
+            _ => {}
+        }
+    }
+    match name {
+        Name::Predictive => Policy::Predictive(Predictive { overload_budget }),
+        Name::Threshold => Policy::Threshold(fallback.clone()),
+        Name::TargetTracking => {
+            Policy::TargetTracking(TargetTracking { target_utilization, signal })
+        }
+        Name::Static => Policy::Static { replicas: replicas.unwrap_or_default() },
+    }
+}
+
+/// Defaults: those of the Kubernetes HPA v2 under its own rule; else free to follow the forecast
+/// up, and slow enough on the way down to ride over one noisy minute.
+fn read_behavior(s: &mut Section, hpa: bool, min_replicas: u32, max_replicas: u32) -> Behavior {
+    let mut default = if hpa { Behavior::kubernetes() } else { Behavior::unlimited() };
+    if !hpa {
+        default.stabilization_window.down = minutes(1);
+    }
+    let share = value::number("share from 0 to 1", |n| (0.0..=1.0).contains(&n));
+    let window = value::duration("0s", "1h");
+    Behavior {
+        tolerance: s.bidirectional("tolerance", default.tolerance, share),
+        stabilization_window: s.bidirectional(
+            "stabilization_window",
+            default.stabilization_window,
+            window,
+        ),
+        rate_limits: s.table("rate_limits", |s| Bidirectional {
+            up: s.list("up", read_rate_limit).unwrap_or(default.rate_limits.up),
+            down: s.list("down", read_rate_limit).unwrap_or(default.rate_limits.down),
+        }),
+        min_replicas,
+        max_replicas,
+    }
+}
+
+fn read_rate_limit(s: &mut Section) -> RateLimit {
+    let limit = RateLimit {
+        replicas: s.or("replicas", 0, value::integer(0..=MAX_REPLICAS)),
+        fraction: s.or("fraction", 0.0, value::number("share of 0 or more", |n| n >= 0.0)),
+        period: s.or("period", Duration::from_secs(60), value::duration("1s", "30m")),
+    };
+    if !s.has("replicas") && !s.has("fraction") {
+        s.error("", "allows nothing; write `replicas`, `fraction` or both".into());
+    }
+    limit
+}
+
+fn read_training(s: &mut Section) -> TrainingSchedule {
+    let default = TrainingSchedule::default();
+    let schedule = TrainingSchedule {
+        min_history: s.or("min_history", default.min_history, value::duration("1s", "365d")),
+        interval: s.or("interval", default.interval, value::duration("1s", "365d")),
+        max_history: s.or("max_history", default.max_history, value::duration("1s", "3650d")),
+    };
+    if schedule.min_history > schedule.max_history {
+        let message = format!(
+            "{} is more than max_history = {}",
+            humantime::format_duration(schedule.min_history),
+            humantime::format_duration(schedule.max_history)
+        );
+        s.error("min_history", message);
+    }
+    schedule
+}
+
+/// The proxy, and the two times of the fleet that only matter behind one: without it slow start and
+/// draining have nothing to steer.
+fn read_balancer(s: &mut Section) -> (Option<Balancer>, Duration, Duration) {
+    let read = |s: &mut Section| {
+        let algorithms = [
+            ("round_robin", Algorithm::RoundRobin),
+            ("weighted_round_robin", Algorithm::WeightedRoundRobin),
+            ("least_request", Algorithm::LeastRequest),
+            ("ip_hash", Algorithm::IpHash),
+            ("random", Algorithm::Random),
+        ];
+        let algorithm = s.or("algorithm", Algorithm::default(), value::one_of(&algorithms));
+        let seconds = Duration::from_secs;
+        let slow_start = s.or("slow_start", seconds(30), value::duration("0s", "1h"));
+        let drain_timeout = s.or("drain_timeout", seconds(30), value::duration("0s", "1h"));
+        let queue_timeout = s.or("queue_timeout", seconds(5), value::duration("0s", "10m"));
+        let connect_timeout = s.or("connect_timeout", seconds(1), value::duration("1ms", "1m"));
+        let response_timeout = s.or("response_timeout", seconds(60), value::duration("1ms", "1h"));
+        let listen = s.required("listen", "write for instance \"127.0.0.1:9000\"", value::address);
+        let balancer = listen.map(|listen| Balancer {
+            listen,
+            algorithm,
+            queue_timeout,
+            connect_timeout,
+            response_timeout,
+        });
+        (balancer, slow_start, drain_timeout)
+    };
+    s.optional_table("balancer", read).unwrap_or_default()
+}
+
+fn read_target(name: &str, s: &mut Section) -> Option<Target> {
+    const RIGHT: &str = "write { process = { command = [\"…\"] } } or { docker = {} }";
+    if !s.has("target") {
+        s.error("target", format!("missing; {RIGHT}"));
+    }
+    let target = s.optional_table("target", |s| {
+        let process = s.optional_table("process", read_process);
+        let docker = s.optional_table("docker", |s| read_docker(name, s));
+        for key in ["compose", "swarm", "kubernetes"] {
+            s.optional(key, |_| Err::<(), _>("not yet supported; use process or docker".into()));
+        }
+        match (process, docker) {
+            (Some(_), Some(_)) => {
+                s.error("", "both process and docker; a service has one target".into());
+                None
+            }
+            (Some(process), None) => process.map(Target::Process),
+            (None, Some(docker)) => Some(Target::Docker(docker)),
+            (None, None) => {
+                if s.keys().next().is_none() {
+                    s.error("", format!("names no target; {RIGHT}"));
+                }
+                None
+            }
+        }
+    });
+    target.flatten()
+}
+
+fn read_process(s: &mut Section) -> Option<ProcessTarget> {
+    let command = s.required(
+        "command",
+        "write program and arguments, for instance [\"./worker\", \"--port\", \"{port}\"]",
+        |value| match value::texts(value)? {
+            list if list.is_empty() => Err("empty; name at least the program".to_string()),
+            list => Ok(list),
+        },
+    );
+    let env = s.optional("env", read_env).unwrap_or_default();
+    let cores = value::number("number of cores above 0", |n| n > 0.0);
+    let ready_path = s.optional("ready_path", |value| match value::text(value)? {
+        path if path.starts_with('/') => Ok(path),
+        path => Err(format!("{path:?} is no path; it starts with a /")),
+    });
+    let cpu_limit = s.optional("cpu_limit", cores);
+    let stop_timeout = read_stop_timeout(s);
+    Some(ProcessTarget { command: command?, env, cpu_limit, ready_path, stop_timeout })
+}
+
+fn read_env(value: &DeValue) -> value::Read<BTreeMap<String, String>> {
+    let table = value.as_table().ok_or_else(|| format!("{} is no table", value::found(value)))?;
+    let pair = |(name, value): (&Spanned<DeString>, &Spanned<DeValue>)| {
+        let (name, value) = (name.get_ref(), value.get_ref());
+        let text = value.as_str().filter(|text| !text.contains('\0'));
+        let text = text.ok_or_else(|| format!("{name}: {} is no text", value::found(value)))?;
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!("{name:?} is no name of an environment variable"));
+        }
+        Ok((name.to_string(), text.to_string()))
+    };
+    table.iter().map(pair).collect()
+}
+
+fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
+    let label = s.or("label", format!("foresail.service={name}"), |value| {
+        let text = value::text(value)?;
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok(text),
+            _ => Err(format!("{text:?} is no label; write \"key=value\"")),
+        }
+    });
+    let host = s.optional("host", |value| {
+        let text = value::text(value)?;
+        match ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+            true => Ok(text),
+            false => {
+                Err(format!("{text:?} is no engine address; write unix:///…, tcp://… or http://…"))
+            }
+        }
+    });
+    let port = s.optional("port", value::integer(1..=u32::from(u16::MAX)));
+    DockerTarget {
+        label,
+        host,
+        // Within 16 bits, as just read.
+        port: port.map(|p| p as u16),
+        stop_timeout: read_stop_timeout(s),
+    }
+}
+
+fn read_stop_timeout(s: &mut Section) -> Duration {
+    s.or("stop_timeout", Duration::from_secs(10), value::duration("0s", "1h"))
+}
+
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}

@@ -1,0 +1,170 @@
+//! Pure: tests of the life cycle, as a table of moments, and of an obedient world.
+
+use super::*;
+use chrono::DateTime;
+use proptest::prelude::*;
+
+fn at(s: i64) -> Time {
+    DateTime::from_timestamp(s, 0).expect("in range")
+}
+
+fn fleet() -> Fleet {
+    Fleet::new(FleetSettings {
+        slow_start: Duration::from_secs(2),
+        drain_timeout: Duration::from_secs(10),
+        start_timeout: Duration::from_secs(30),
+    })
+}
+
+fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
+    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed }
+}
+
+fn stop(id: &str) -> Command {
+    Command::Stop { replica: id.into() }
+}
+
+fn check_phases(fleet: &Fleet, want: &[(&str, Phase)]) {
+    let got: Vec<(&str, Phase)> = fleet.replicas().map(|r| (r.id.as_str(), r.phase)).collect();
+    assert_eq!(got, want);
+}
+
+#[test]
+fn a_start_is_measured_from_its_order_to_ready_and_then_warms() {
+    let mut f = fleet();
+    assert_eq!(f.reconcile(at(0), 1), [Command::Start { count: 1 }]);
+    assert_eq!((f.current_replicas(), f.ready_replicas()), (1, 0));
+    assert_eq!(f.reconcile(at(1), 1), [], "an ordered start is not ordered again");
+    f.started(at(0), at(1), "a".into());
+    f.observe(at(2), &[report("a", false, true)], |_| 0);
+    check_phases(&f, &[("a", Phase::Starting)]);
+    f.observe(at(3), &[report("a", true, true)], |_| 0);
+    check_phases(&f, &[("a", Phase::Warming)]);
+    assert_eq!(f.take_startup_delays(), [Duration::from_secs(3)]);
+    f.observe(at(5), &[report("a", true, true)], |_| 0);
+    check_phases(&f, &[("a", Phase::Ready)]);
+    assert_eq!(f.take_startup_delays(), []);
+}
+
+#[test]
+fn a_replica_seen_before_its_start_answered_is_not_counted_twice() {
+    let mut f = fleet();
+    f.reconcile(at(0), 1);
+    f.observe(at(1), &[report("a", false, true)], |_| 0);
+    f.started(at(0), at(2), "a".into());
+    assert_eq!(f.current_replicas(), 1);
+}
+
+#[test]
+fn replicas_that_were_there_before_are_ready_and_not_measured() {
+    let mut f = fleet();
+    f.observe(at(0), &[report("a", true, false)], |_| 0);
+    check_phases(&f, &[("a", Phase::Ready)]);
+    assert_eq!(f.take_startup_delays(), []);
+}
+
+#[test]
+fn a_leaving_replica_drains_until_idle_and_is_stopped_once() {
+    let mut f = fleet();
+    let seen = [report("a", true, false), report("b", true, true)];
+    f.observe(at(0), &seen, |_| 1);
+    assert_eq!(f.reconcile(at(0), 1), [], "drained first, never stopped at once");
+    check_phases(&f, &[("a", Phase::Ready), ("b", Phase::Draining)]);
+    f.observe(at(1), &seen, |_| 1);
+    assert_eq!(f.reconcile(at(1), 1), [], "still a request in flight");
+    f.observe(at(2), &seen, |_| 0);
+    assert_eq!(f.reconcile(at(2), 1), [stop("b")]);
+    assert_eq!(f.reconcile(at(3), 1), [], "told once");
+    f.stop_failed("b", at(3));
+    assert_eq!(f.reconcile(at(4), 1), [stop("b")], "told again after a failure");
+    f.observe(at(5), &seen[..1], |_| 0);
+    check_phases(&f, &[("a", Phase::Ready)]);
+}
+
+#[test]
+fn a_stuck_request_holds_a_draining_replica_no_longer_than_the_timeout() {
+    let mut f = fleet();
+    f.observe(at(0), &[report("a", true, true)], |_| 1);
+    f.reconcile(at(0), 0);
+    f.observe(at(9), &[report("a", true, true)], |_| 1);
+    assert_eq!(f.reconcile(at(9), 0), []);
+    assert_eq!(f.reconcile(at(10), 0), [stop("a")]);
+}
+
+#[test]
+fn load_that_returns_takes_back_a_draining_replica() {
+    let mut f = fleet();
+    f.observe(at(0), &[report("a", true, true), report("b", true, true)], |_| 0);
+    f.reconcile(at(0), 1);
+    assert_eq!(f.reconcile(at(0), 3), [Command::Start { count: 1 }]);
+    assert_eq!((f.ready_replicas(), f.current_replicas()), (2, 3));
+}
+
+#[test]
+fn those_that_start_leave_first_then_ours_then_the_idle_then_the_young() {
+    let mut f = fleet();
+    let ready = [report("old", true, false), report("busy", true, true)];
+    f.observe(at(0), &ready, |_| 0);
+    let all = [&ready[..], &[report("idle", true, true), report("new", false, true)]].concat();
+    f.observe(at(1), &all, |id| u32::from(id == "busy"));
+    assert_eq!(f.reconcile(at(1), 3), [stop("new")]);
+    f.reconcile(at(2), 1);
+    let draining: Vec<&str> =
+        f.replicas().filter(|r| r.phase == Phase::Draining).map(|r| &r.id[..]).collect();
+    assert_eq!(draining, ["busy", "idle"]);
+}
+
+#[test]
+fn a_start_that_never_becomes_ready_is_replaced() {
+    let mut f = fleet();
+    f.reconcile(at(0), 1);
+    f.started(at(0), at(0), "a".into());
+    f.observe(at(30), &[report("a", false, true)], |_| 0);
+    assert_eq!(f.reconcile(at(30), 1), [stop("a"), Command::Start { count: 1 }]);
+}
+
+#[test]
+fn a_replica_that_loses_its_readiness_gets_no_requests_until_it_is_back() {
+    let mut f = fleet();
+    f.observe(at(0), &[report("a", true, false)], |_| 0);
+    f.observe(at(1), &[report("a", false, false)], |_| 0);
+    assert_eq!((f.ready_replicas(), f.current_replicas()), (0, 1));
+    f.observe(at(2), &[report("a", true, false)], |_| 0);
+    assert_eq!(f.ready_replicas(), 1);
+    assert_eq!(f.take_startup_delays(), [], "coming back is not a startup");
+    assert_eq!(f.reconcile(at(60), 1), []);
+}
+
+proptest! {
+    /// Whatever is asked for in whatever order, a world that obeys ends at the last desired
+    /// count, and never stops a replica that had requests in flight before the drain timeout.
+    #[test]
+    fn an_obedient_world_converges(desired in prop::collection::vec(0u32..6, 1..30)) {
+        let mut f = fleet();
+        let mut world: BTreeMap<ReplicaId, u32> = BTreeMap::new();
+        let mut named = 0;
+        let mut now = 0;
+        let mut tick = |f: &mut Fleet, world: &mut BTreeMap<ReplicaId, u32>, want: u32| {
+            now += 1;
+            for age in world.values_mut() { *age += 1; }
+            let reports: Vec<ReplicaReport> =
+                world.iter().map(|(id, &age)| report(id, age > 2, true)).collect();
+            f.observe(at(now), &reports, |_| 0);
+            for command in f.reconcile(at(now), want) {
+                match command {
+                    Command::Start { count } => for _ in 0..count {
+                        named += 1;
+                        world.insert(format!("r{named:03}"), 0);
+                        f.started(at(now), at(now), format!("r{named:03}"));
+                    },
+                    Command::Stop { replica } => { world.remove(&replica); }
+                }
+            }
+        };
+        for &want in &desired { tick(&mut f, &mut world, want); }
+        let last = desired[desired.len() - 1];
+        for _ in 0..10 { tick(&mut f, &mut world, last); }
+        prop_assert_eq!(f.ready_replicas(), last);
+        prop_assert_eq!(world.len() as u32, last);
+    }
+}
