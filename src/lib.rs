@@ -22,3 +22,5 @@ pub mod balancer;
 pub mod simulator;
 
 pub mod config;
+
+pub mod io;

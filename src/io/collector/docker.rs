@@ -1,0 +1,202 @@
+//! I/O: reads what containers use, by the engine's stats API.
+//!
+//! The engine measures once a second, and an engine older than version 25 answers a single question
+//! only with its next measurement. So each container's stream of measurements stays open, and a
+//! reading is the newest of them.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+
+use bollard::Docker;
+use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
+use bollard::query_parameters::{InspectContainerOptions, StatsOptionsBuilder};
+use chrono::Utc;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{MetricsError, MetricsSource, Reading};
+use crate::config::DockerTarget;
+use crate::fleet::{Replica, ReplicaId};
+use crate::io::actuator::docker::{cpu_limit, is_running};
+use crate::io::docker::{Engine, EngineError, PATIENCE};
+use crate::series::Time;
+
+/// Containers that are asked at the same time.
+const CONCURRENCY: usize = 16;
+
+/// The containers of one engine.
+#[derive(Debug)]
+pub struct DockerSource {
+    engine: Engine,
+    streams: Mutex<HashMap<ReplicaId, Stream>>,
+}
+
+/// The measurements of one container.
+#[derive(Debug)]
+struct Stream {
+    newest: watch::Receiver<Option<Usage>>,
+    task: AbortOnDropHandle<()>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Usage {
+    time: Time,
+    cpu_seconds_total: f64,
+    memory_bytes: u64,
+}
+
+impl DockerSource {
+    /// Connects lazily: an engine that is away is found by each reading.
+    ///
+    /// # Errors
+    /// [`MetricsError::Unavailable`] if the engine's address is malformed.
+    pub fn connect(target: &DockerTarget) -> Result<DockerSource, MetricsError> {
+        let engine = Engine::new(target.host.as_deref()).map_err(MetricsError::Unavailable)?;
+        Ok(DockerSource { engine, streams: Mutex::default() })
+    }
+
+    /// The newest measurement of each replica; opens and closes streams so that there is one for
+    /// each.
+    fn newest(&self, replicas: &[Replica]) -> Result<Vec<Option<Usage>>, EngineError> {
+        let docker = self.engine.docker()?;
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|id, stream| {
+            !stream.task.is_finished() && replicas.iter().any(|replica| replica.id == *id)
+        });
+        let newest = replicas.iter().map(|Replica { id, .. }| {
+            let stream = streams.entry(id.clone()).or_insert_with(|| open(docker.clone(), id));
+            *stream.newest.borrow()
+        });
+        Ok(newest.collect())
+    }
+
+    /// `None` for a container that is gone, does not run, or was not measured yet.
+    async fn reading(
+        &self,
+        replica: &ReplicaId,
+        usage: Option<Usage>,
+    ) -> Result<Option<Reading>, EngineError> {
+        let docker = self.engine.docker()?;
+        let request = docker.inspect_container(replica, None::<InspectContainerOptions>);
+        let seen = match self.engine.call(PATIENCE, request).await {
+            Ok(seen) => seen,
+            Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+            Err(error) => {
+                tracing::debug!(%replica, %error, "container left out");
+                return Ok(None);
+            }
+        };
+        let usage = usage.filter(|_| is_running(&seen));
+        Ok(usage.map(|Usage { time, cpu_seconds_total, memory_bytes }| Reading {
+            replica: replica.clone(),
+            time,
+            cpu_seconds_total,
+            memory_bytes,
+            cpu_limit: cpu_limit(&seen),
+        }))
+    }
+}
+
+impl MetricsSource for DockerSource {
+    /// A container is left out until its first measurement, that is for about a second, and a
+    /// reading repeats the one before, with its time, until the engine measures again.
+    fn read<'a>(
+        &'a self,
+        replicas: &'a [Replica],
+    ) -> BoxFuture<'a, Result<Vec<Reading>, MetricsError>> {
+        Box::pin(async {
+            let newest = self.newest(replicas)?;
+            let readings = replicas.iter().zip(newest);
+            let readings = readings.map(|(replica, usage)| self.reading(&replica.id, usage));
+            // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
+            let readings = stream::iter(readings.collect::<Vec<_>>());
+            let readings = readings.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
+            Ok(readings.into_iter().flatten().collect())
+        })
+    }
+}
+
+/// Follows the measurements of a container until it stops, the engine goes away or the stream is
+/// dropped.
+fn open(docker: Docker, id: &ReplicaId) -> Stream {
+    let (sender, newest) = watch::channel(None);
+    let id = id.clone();
+    let task = tokio::spawn(async move {
+        let options = StatsOptionsBuilder::new().stream(true).build();
+        let mut stats = pin!(docker.stats(&id, Some(options)));
+        // An error ends the stream; the next reading opens another, and says what is wrong.
+        while let Ok(Some(stats)) = stats.try_next().await {
+            if let Some(usage) = usage(&stats, Utc::now()) {
+                sender.send_replace(Some(usage));
+            }
+        }
+    });
+    Stream { newest, task: AbortOnDropHandle::new(task) }
+}
+
+/// What arrived at `time`; `None` if the container does not run.
+fn usage(stats: &ContainerStatsResponse, time: Time) -> Option<Usage> {
+    let cpu_seconds_total = cpu_seconds(stats)?;
+    let memory_bytes = stats.memory_stats.as_ref().map_or(0, memory_bytes);
+    Some(Usage { time, cpu_seconds_total, memory_bytes })
+}
+
+/// CPU seconds since the container started; `None` if it does not run.
+fn cpu_seconds(stats: &ContainerStatsResponse) -> Option<f64> {
+    let cpu = stats.cpu_stats.as_ref()?;
+    // A stopped container answers with zeros and without the host's counter.
+    cpu.system_cpu_usage.filter(|usage| *usage > 0)?;
+    let nanoseconds = cpu.cpu_usage.as_ref()?.total_usage.filter(|usage| *usage > 0)?;
+    Some(nanoseconds as f64 / 1e9)
+}
+
+/// Memory in use without the page cache that the kernel would give back, as `docker stats` shows
+/// it.
+fn memory_bytes(memory: &ContainerMemoryStats) -> u64 {
+    let detail = memory.stats.as_ref();
+    // Version 1 of cgroups has both keys, and `inactive_file` without the children's share.
+    let inactive = ["total_inactive_file", "inactive_file"];
+    let inactive = inactive.iter().find_map(|key| detail?.get(*key)).copied().unwrap_or(0);
+    memory.usage.unwrap_or(0).saturating_sub(inactive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_leaves_reclaimable_cache_out() {
+        let check = |usage: Option<u64>, detail: &[(&str, u64)], expected: u64| {
+            let stats = detail.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+            let memory = ContainerMemoryStats { usage, stats: Some(stats), ..Default::default() };
+            assert_eq!(memory_bytes(&memory), expected, "{usage:?} {detail:?}");
+        };
+        // cgroups 2; then 1, where the total counts.
+        check(Some(100), &[("inactive_file", 30), ("anon", 5)], 70);
+        check(Some(100), &[("inactive_file", 30), ("total_inactive_file", 40)], 60);
+        check(Some(100), &[], 100);
+        // More cache than usage: the counters are not read at one instant.
+        check(Some(10), &[("inactive_file", 30)], 0);
+        check(None, &[], 0);
+        assert_eq!(memory_bytes(&ContainerMemoryStats::default()), 0);
+    }
+
+    #[test]
+    fn cpu_is_in_seconds_and_absent_when_stopped() {
+        let check = |json: &str, expected: Option<f64>| {
+            let stats = serde_json::from_str(json).expect("stats");
+            assert_eq!(cpu_seconds(&stats), expected, "{json}");
+        };
+        let running =
+            r#"{"cpu_stats":{"cpu_usage":{"total_usage":2500000000},"system_cpu_usage":9}}"#;
+        check(running, Some(2.5));
+        let stopped = r#"{"cpu_stats":{"cpu_usage":{"total_usage":0}}}"#;
+        check(stopped, None);
+        check(r#"{"cpu_stats":{"cpu_usage":{"total_usage":7}}}"#, None);
+        check("{}", None);
+    }
+}
