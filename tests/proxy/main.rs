@@ -1,0 +1,11 @@
+//! I/O: the reverse proxy over real sockets: real replicas behind it, real clients and hostile
+//! bytes before it.
+
+mod harness;
+
+mod balancing;
+mod failures;
+mod heads;
+mod hostile;
+mod lifetimes;
+mod streaming;

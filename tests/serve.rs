@@ -1,0 +1,179 @@
+//! `foresail serve` as a user runs it, killed in mid-flight: what was recorded survives, children
+//! do not.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const FORESAIL: &str = env!("CARGO_BIN_EXE_foresail");
+/// Longest wait for anything; reached only by a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a crash may lose, and one evaluation that was under way.
+const MAY_BE_LOST: chrono::TimeDelta = chrono::TimeDelta::milliseconds(5_000 + 500);
+
+/// A running `serve`; killed when dropped.
+struct Serve {
+    child: Child,
+    api: String,
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Serve {
+    fn start(config: &Path) -> Serve {
+        let mut child = Command::new(FORESAIL)
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("foresail starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a first line");
+        let api = line.trim().rsplit("http://").next().expect("an address").to_owned();
+        Serve { child, api }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.api).expect("the API listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let body = answer.split_once("\r\n\r\n").expect("a head and a body").1;
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"))
+    }
+
+    fn decisions(&self) -> Vec<Value> {
+        let answer = self.get("/v1/services/web/decisions?limit=1000");
+        answer["decisions"].as_array().expect("decisions").clone()
+    }
+}
+
+/// Asks until there is an answer.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn config(folder: &Path, mode: &str) -> std::path::PathBuf {
+    let path = folder.join("foresail.toml");
+    let store = folder.join("store");
+    let text = format!(
+        r#"
+[api]
+listen = "127.0.0.1:0"
+[store]
+path = {store:?}
+[services.web]
+mode = "{mode}"
+evaluation_interval = "500ms"
+sample_interval = "500ms"
+max_staleness = "5s"
+replicas = {{ min = 2, max = 4 }}
+balancer = {{ listen = "127.0.0.1:0" }}
+
+[services.web.target.process]
+command = [{FORESAIL:?}, "worker", "--listen", "127.0.0.1:{{port}}", "--warm-up", "100ms", "--parent"]
+cpu_limit = 0.1
+ready_path = "/healthz"
+"#
+    );
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+fn time(decision: &Value) -> chrono::DateTime<chrono::Utc> {
+    decision["time"].as_str().expect("a time").parse().expect("RFC 3339")
+}
+
+fn ready(serve: &Serve) -> Option<Vec<Value>> {
+    let decisions = serve.decisions();
+    decisions.iter().any(|d| d["ready_replicas"] == 2).then_some(decisions)
+}
+
+/// Addresses of the replicas that serve.
+fn addresses(serve: &Serve) -> Vec<String> {
+    let answer = serve.get("/v1/services/web/replicas");
+    let replicas = answer["replicas"].as_array().expect("replicas").clone();
+    replicas.iter().filter_map(|r| Some(r["address"].as_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_kill_loses_at_most_one_flush_and_leaves_no_child() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(folder.path(), "act");
+    let mut first = Serve::start(&config);
+    // Longer than one flush interval, so that something was written.
+    let before = until("seven seconds of decisions", || {
+        let decisions = ready(&first)?;
+        (time(&decisions[0]) - time(decisions.last()?) > chrono::TimeDelta::seconds(7))
+            .then_some(decisions)
+    });
+    let workers = addresses(&first);
+    assert_eq!(workers.len(), 2, "{workers:?}");
+    first.child.kill().expect("killed");
+    first.child.wait().expect("gone");
+    until("the workers to go with it", || {
+        workers.iter().all(|w| TcpStream::connect(w).is_err()).then_some(())
+    });
+
+    let second = Serve::start(&config);
+    let oldest = time(before.last().expect("some"));
+    let newest = time(&before[0]);
+    // Decisions and demand of before, but for those of the last flush interval.
+    let kept = second.decisions();
+    let expected: Vec<_> = before.iter().filter(|d| newest - time(d) > MAY_BE_LOST).collect();
+    assert!(expected.len() > 1, "only {} decisions to compare", expected.len());
+    for decision in expected {
+        assert!(kept.contains(decision), "lost: {decision}");
+    }
+    let from = oldest.format("%Y-%m-%dT%H:%M:%S%.3fZ");
+    let to = (newest - MAY_BE_LOST).format("%Y-%m-%dT%H:%M:%S%.3fZ");
+    let history = second.get(&format!("/v1/services/web/history?from={from}&to={to}&step=500ms"));
+    let rows = history["rows"].as_array().expect("rows");
+    assert!(!rows.is_empty(), "{history}");
+}
+
+#[test]
+fn observing_starts_nothing_and_says_what_it_would_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = Serve::start(&config(folder.path(), "observe"));
+    let decision = until("a decision", || serve.decisions().into_iter().next());
+    assert_eq!(decision["desired_replicas"], 2, "min: {decision}");
+    assert_eq!(addresses(&serve), Vec::<String>::new());
+}
+
+#[test]
+fn two_errors_in_a_configuration_are_both_said_with_their_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wrong.toml");
+    std::fs::write(&path, "[services.web]\nmode = \"act now\"\noverload_budget = 7\n")
+        .expect("written");
+    let output =
+        Command::new(FORESAIL).args(["serve", "--config"]).arg(&path).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in
+        ["wrong.toml:2: services.web.mode", "wrong.toml:3: services.web.overload_budget"]
+    {
+        assert!(said.contains(expected), "{said} does not say {expected}");
+    }
+}
