@@ -6,19 +6,23 @@
 //! fits in line.
 
 pub mod demand;
+pub mod learning;
 mod startup;
 mod window;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::forecast::{Forecast, Model, trainer::TrainOptions};
+use crate::forecast::drift::Drift;
+use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
 use crate::planner::budget::Budget;
 use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
 use crate::planner::trust::Gate;
 use crate::planner::{Basis, Behavior, Decision, PlanInput, Policy, Signal, plan};
 use crate::series::{Series, Time};
+use learning::{Asked, FIRST_TRAINING};
+pub use learning::{Learning, TrainingSchedule};
 use startup::StartupDelays;
 use window::Window;
 
@@ -37,27 +41,6 @@ pub struct Settings {
     pub startup_delay: Duration,
     /// Highest startup delay planned for; bounds the forecast horizon.
     pub max_startup_delay: Duration,
-}
-
-/// When to train, and on how much.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainingSchedule {
-    /// History before the first model.
-    pub min_history: Duration,
-    /// Time between trainings.
-    pub interval: Duration,
-    /// Newest history that is used.
-    pub max_history: Duration,
-}
-
-impl Default for TrainingSchedule {
-    fn default() -> TrainingSchedule {
-        TrainingSchedule {
-            min_history: Duration::from_secs(2 * 86_400),
-            interval: Duration::from_secs(6 * 3_600),
-            max_history: Duration::from_secs(28 * 86_400),
-        }
-    }
 }
 
 /// What the world shows at a step.
@@ -100,10 +83,11 @@ pub struct Autoscaler {
     history: History,
     budget: Budget,
     gate: Gate,
+    drift: Drift,
     startup_delays: StartupDelays,
     forecast: Option<Forecast>,
     last_step: Option<Time>,
-    last_training: Option<Time>,
+    asked: Option<Asked>,
 }
 
 impl Autoscaler {
@@ -119,10 +103,11 @@ impl Autoscaler {
             history: History::default(),
             budget: Budget::new(budget),
             gate: Gate::default(),
+            drift: Drift::default(),
             startup_delays: StartupDelays::default(),
             forecast: None,
             last_step: None,
-            last_training: None,
+            asked: None,
             model: None,
             settings,
         }
@@ -140,7 +125,9 @@ impl Autoscaler {
         let news = self.take_in(now, signal, observation);
         self.forecast = self.look_ahead(now);
         if let Some(demand) = news {
-            self.gate.expect(demand, self.lookahead_steps(), self.forecast.as_ref());
+            let steps = self.lookahead_steps();
+            self.gate.expect(demand, steps, self.forecast.as_ref());
+            self.drift.expect(steps, self.forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
         if decision.basis != Basis::Hold {
@@ -160,18 +147,15 @@ impl Autoscaler {
         self.window.restore(&history);
     }
 
-    /// What to train on, if a training is due at `now`; asking marks it as asked for. The first is
-    /// due when the window spans `min_history`, each further one an interval later, whether or not
-    /// the one before succeeded.
+    /// What to train on, if a training is due at `now` (see [`learning`]); asking marks it as asked
+    /// for, so that one that fails is not tried again at every step.
     pub fn training_due(&mut self, now: Time) -> Option<(Series, TrainOptions)> {
-        let schedule = &self.settings.training;
-        let step = self.window.series().step();
-        let enough = self.window.series().len() >= steps(schedule.min_history, step).max(1);
-        let waiting = self.last_training.is_some_and(|last| elapsed(last, now) < schedule.interval);
-        if !matches!(self.settings.policy, Policy::Predictive(_)) || !enough || waiting {
+        if !matches!(self.settings.policy, Policy::Predictive(_)) {
             return None;
         }
-        self.last_training = Some(now);
+        let (schedule, history) = (&self.settings.training, self.window.series());
+        let drifting = self.drift.alarm().is_some();
+        self.asked = Some(Asked::due(schedule, self.asked, now, history, drifting)?);
         Some(self.training_set())
     }
 
@@ -193,9 +177,25 @@ impl Autoscaler {
 
     /// Takes a model into use.
     pub fn adopt(&mut self, model: Model) {
-        self.gate.remember(model.season_lengths.first().copied());
+        let schedule = &self.settings.training;
+        self.gate.remember(model.season_lengths.first().copied(), schedule.cold_start(&model));
         self.gate.retry();
+        self.drift.settle();
+        self.asked.get_or_insert(Asked::of(schedule, &model));
         self.model = Some(model);
+    }
+
+    /// Takes over a calendar that changed since the model was trained.
+    pub fn schedule(&mut self, events: &Events) {
+        if let Some(model) = &mut self.model {
+            model.schedule(events);
+        }
+    }
+
+    /// Keeps the model in use, which has stood up to a new one: a drift that was noticed is
+    /// answered.
+    pub fn keep(&mut self) {
+        self.drift.settle();
     }
 
     pub fn settings(&self) -> &Settings {
@@ -204,6 +204,29 @@ impl Autoscaler {
 
     pub fn model(&self) -> Option<&Model> {
         self.model.as_ref()
+    }
+
+    /// How the model in use is doing.
+    pub fn learning(&self) -> Learning {
+        let schedule = &self.settings.training;
+        Learning {
+            drift: self.drift.alarm(),
+            drift_evidence: self.drift.evidence(),
+            cold_start: self.model.as_ref().and_then(|model| schedule.cold_start(model)),
+        }
+    }
+
+    /// What people should know of the forecast, with every decision.
+    pub fn notes(&self) -> Vec<String> {
+        if !matches!(self.settings.policy, Policy::Predictive(_)) {
+            return Vec::new();
+        }
+        let (known, learning) = (self.window.series().len(), self.learning());
+        let waiting = (self.model.is_none() && known < FIRST_TRAINING)
+            .then(|| format!("no model yet: {known} of {FIRST_TRAINING} samples"));
+        let cold = learning.cold_start.map(|points| format!("cold start: {points} samples"));
+        let drift = learning.drift.map(|alarm| alarm.sentence());
+        waiting.into_iter().chain(cold).chain(drift).collect()
     }
 
     /// Demand as recorded, newest last.
@@ -262,23 +285,31 @@ impl Autoscaler {
         {
             let supply = f64::from(observation.ready_replicas) * observation.capacity;
             let offered = if lower_bound { demand.max(supply) } else { demand };
-            let grown = self.window.push(sample.time, demand);
+            let grown = self.window.push(sample.time, demand, lower_bound);
             if let Some(grown) = grown {
                 self.notice(now, offered);
-                (1..grown).for_each(|_| self.gate.realise(None));
+                (1..grown).for_each(|_| self.realise(now, None, false));
             }
             if grown.is_some_and(|grown| grown > 0) {
                 // While the fallback acts, its overload says nothing about the quantile.
                 if self.gate.trusted() {
                     self.budget = self.budget.observe(lower_bound || demand > supply);
                 }
-                self.gate.realise(Some(demand));
+                self.realise(now, Some(demand), lower_bound);
                 news = Some(demand);
             }
         }
         let given_up = self.window.expire(now);
-        (0..given_up).for_each(|_| self.gate.realise(None));
+        (0..given_up).for_each(|_| self.realise(now, None, false));
         news
+    }
+
+    /// Scores what was expected of the next step. Drift costs trust at once.
+    fn realise(&mut self, now: Time, demand: Option<f64>, lower_bound: bool) {
+        self.gate.realise(demand, lower_bound);
+        if self.drift.realise(now, demand) {
+            self.gate.demote("the model drifted");
+        }
     }
 
     /// Keeps the demand that the fallback's window still holds, and the sample before it, which
@@ -320,7 +351,7 @@ impl Autoscaler {
             behavior: &self.settings.behavior,
             fallback: &self.settings.fallback,
         };
-        plan(&self.settings.policy, &input)
+        Decision { notes: self.notes(), ..plan(&self.settings.policy, &input) }
     }
 
     /// Mean recent demand over the supply of all current replicas; `None` until the fallback's

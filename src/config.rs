@@ -183,6 +183,8 @@ pub struct Service {
     pub settings: Settings,
     pub fleet: FleetSettings,
     pub balancer: Option<Balancer>,
+    /// iCalendar file of events that the load follows.
+    pub calendar: Option<PathBuf>,
 }
 
 /// Whether decisions are carried out.

@@ -6,6 +6,11 @@
 pub mod accuracy;
 pub mod backtest;
 pub mod calibration;
+pub mod censoring;
+pub mod challenge;
+pub mod drift;
+pub mod ensemble;
+pub mod events;
 pub mod features;
 pub mod local_scale;
 pub mod naive;
@@ -44,9 +49,27 @@ pub const QUANTILES: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
+    /// The ensemble of all others, weighed by recent skill.
+    Foresail,
     Regression,
+    RelativeRegression,
+    LogRegression,
     SeasonalNaive,
     Naive,
+}
+
+impl Method {
+    /// As in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Foresail => "foresail",
+            Method::Regression => "regression",
+            Method::RelativeRegression => "relative_regression",
+            Method::LogRegression => "log_regression",
+            Method::SeasonalNaive => "seasonal_naive",
+            Method::Naive => "naive",
+        }
+    }
 }
 
 /// Demand ahead of `origin`: step `h` (from 0) covers `[origin + h * step, origin + (h + 1) *
@@ -61,7 +84,8 @@ pub struct Forecast {
     pub step_ms: u64,
     /// Ascending, each in (0, 1).
     pub quantiles: Vec<f64>,
-    /// The median path, one value a step.
+    /// What the method says, one value a step; the median path may lie beside it, where its errors
+    /// were lopsided.
     pub point: Vec<f64>,
     /// `paths[q][h]`: quantile `q` of demand in step `h`; never crossing, never negative.
     pub paths: Vec<Vec<f64>>,
@@ -130,6 +154,7 @@ pub enum ForecastError {
 )]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum Fitted {
+    Foresail(ensemble::Ensemble),
     Regression(regression::Regression),
     SeasonalNaive(seasonal_naive::SeasonalNaive),
     Naive(naive::Naive),
@@ -146,6 +171,9 @@ pub struct Model {
     /// Detected, in steps, strongest first; empty if none.
     pub season_lengths: Vec<usize>,
     pub training: Training,
+    /// What known events do to the load, if a calendar told of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effects: Option<events::Effects>,
 }
 
 /// What a model was trained on, and how accurate it was in the backtest.
@@ -159,29 +187,63 @@ pub struct Training {
     pub to: Time,
     /// Steps with a value.
     pub points: usize,
-    /// Of every candidate, the kept one first.
+    /// There was too little to hold anything out: the model says "as now", with the intervals of a
+    /// random walk.
+    #[serde(default)]
+    pub cold_start: bool,
+    /// Of the model, on held-out steps; empty after a cold start.
     pub scores: Vec<accuracy::MethodScore>,
+    /// Of the ensemble, the heaviest first; empty after a cold start.
+    #[serde(default)]
+    pub members: Vec<MemberSkill>,
+}
+
+/// What one member did and counts for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MemberSkill {
+    pub method: Method,
+    /// Mean absolute error on held-out steps, in the unit of the scores.
+    pub mase: f64,
+    /// Share in the forecast, mean over the steps ahead.
+    pub weight: f64,
 }
 
 impl Fitted {
     pub fn method(&self) -> Method {
         match self {
-            Fitted::Regression(_) => Method::Regression,
+            Fitted::Foresail(_) => Method::Foresail,
+            Fitted::Regression(regression) => match regression.scaling() {
+                features::Scaling::Absolute => Method::Regression,
+                features::Scaling::Relative { .. } => Method::RelativeRegression,
+                features::Scaling::Log { .. } => Method::LogRegression,
+            },
             Fitted::SeasonalNaive(_) => Method::SeasonalNaive,
             Fitted::Naive(_) => Method::Naive,
         }
     }
 
-    fn context(&self) -> usize {
+    /// Values that [`Fitted::points`] needs.
+    fn least(&self) -> usize {
         match self {
-            Fitted::Regression(regression) => regression.context(),
+            Fitted::Foresail(ensemble) => most(&ensemble.members, Fitted::least),
+            Fitted::Regression(regression) => regression.least(),
             Fitted::SeasonalNaive(seasonal) => seasonal.season_length,
             Fitted::Naive(_) => 1,
         }
     }
 
+    /// Values that [`Fitted::points`] reads where there are so many.
+    fn context(&self) -> usize {
+        match self {
+            Fitted::Foresail(ensemble) => most(&ensemble.members, Fitted::context),
+            Fitted::Regression(regression) => regression.context(),
+            other => other.least(),
+        }
+    }
+
     fn points(&self, view: View, out: &mut [f64]) {
         match self {
+            Fitted::Foresail(ensemble) => ensemble.points(view, out),
             Fitted::Regression(regression) => regression.points(view, out),
             Fitted::SeasonalNaive(seasonal) => seasonal.points(view, out),
             Fitted::Naive(naive) => naive.points(view, out),
@@ -189,9 +251,30 @@ impl Fitted {
     }
 }
 
+fn most(members: &[Fitted], of: fn(&Fitted) -> usize) -> usize {
+    members.iter().map(of).max().unwrap_or(1)
+}
+
 impl Model {
     pub fn method(&self) -> Method {
         self.fitted.method()
+    }
+
+    /// What is known of each kind of event; empty without a calendar.
+    pub fn events(&self) -> Vec<events::EventEffect> {
+        self.effects.as_ref().map(events::Effects::card).unwrap_or_default()
+    }
+
+    /// Takes over a calendar that changed since the training. What was learned of a kind stays.
+    pub fn schedule(&mut self, events: &events::Events) {
+        if self.effects.is_some() || !events.is_empty() {
+            self.effects.get_or_insert_default().schedule(events);
+        }
+    }
+
+    /// Steps of history that [`Model::forecast`] needs.
+    pub fn least(&self) -> usize {
+        self.fitted.least().max(self.calibration.context())
     }
 
     /// Steps of history that [`Model::forecast`] reads; passing more changes nothing.
@@ -216,38 +299,43 @@ impl Model {
             let need = Duration::from_millis(self.step_ms);
             return Err(ForecastError::Step { have: history.step(), need });
         }
-        let need = self.context();
-        let Some(from) = history.len().checked_sub(need) else {
+        let need = self.least();
+        if history.len() < need {
             return Err(ForecastError::TooShort { have: history.len(), need });
-        };
-        let values = &history.values()[from..];
-        if values[need - RECENT..].iter().all(|v| !v.is_finite()) {
+        }
+        let from = history.len().saturating_sub(self.context());
+        let values = &censoring::for_forecast(history, from, &self.season_lengths)[..];
+        if values.iter().rev().take(RECENT).all(|v| !v.is_finite()) {
             return Err(ForecastError::NoRecentData(RECENT));
         }
         let newest = history.time_at(history.len() - 1).timestamp_millis();
         let clock = newest.div_euclid(step_ms as i64);
+        let start_ms = newest - (values.len() as i64 - 1) * step_ms as i64;
+        let quiet = self.effects.as_ref();
+        let quiet = quiet.and_then(|e| e.removed(values, start_ms, step_ms as i64));
+        let values = quiet.as_deref().unwrap_or(values);
         let mut method_says = vec![0.0; horizon.min(self.horizon)];
         // Looking for gaps would cost more than the forecast does: they show in what was computed
         // from them.
-        let mut scale = self.says(View { values, clock }, &mut method_says);
+        let mut scale = self.says(View::new(values, clock), &mut method_says);
         if !scale.is_finite() || method_says.iter().any(|y| !y.is_finite()) {
             let filled = features::filled(values);
-            scale = self.says(View { values: &filled, clock }, &mut method_says);
+            scale = self.says(View::new(&filled, clock), &mut method_says);
         }
         let (paths, peaks) = self.calibration.quantile_paths(&method_says, scale, quantiles);
-        let mut point = method_says;
-        for (h, y) in point.iter_mut().enumerate() {
-            *y = self.calibration.step(h, *y, scale, 0.5);
-        }
-        Ok(Forecast {
+        let mut forecast = Forecast {
             method: self.method(),
             origin: history.end(),
             step_ms,
             quantiles: quantiles.to_vec(),
-            point,
+            point: method_says.into_iter().map(|y| y.max(0.0)).collect(),
             paths,
             peaks,
-        })
+        };
+        if let Some(effects) = &self.effects {
+            effects.apply(&mut forecast);
+        }
+        Ok(forecast)
     }
 
     /// Writes what the method says to `points`; gives the scale of its error.

@@ -9,6 +9,8 @@ pub mod recording;
 
 pub mod artifact;
 
+pub mod calendar;
+
 pub mod plot;
 
 pub mod actuator;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use foresail::io::command::{
-    CommandError, backtest, compare, config, demo, forecast, import, plan, serve, train, worker,
+    CommandError, backtest, compare, config, demo, forecast, import, models, plan, serve, train,
+    worker,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +42,8 @@ enum Command {
     Import(import::Args),
     /// Fit a model from recorded load, backtest it and write it.
     Train(train::Args),
+    /// List, inspect, promote and roll back the models of a service.
+    Models(models::Args),
     /// Forecast a service: a table, JSON or a picture.
     Forecast(forecast::Args),
     /// Score forecasters on recorded load.
@@ -91,6 +94,7 @@ fn run(command: Command) -> Result<(), CommandError> {
             Command::Serve(args) => serve::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Train(args) => train::run(args).await,
+            Command::Models(args) => models::run(args).await,
             Command::Forecast(args) => forecast::run(args).await,
             Command::Backtest(args) => backtest::run(args).await,
             Command::Compare(args) => compare::run(args).await,

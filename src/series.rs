@@ -2,12 +2,12 @@
 //!
 //! Every quantity that Foresail learns from is a [`Series`]: a start, a step and one value for each
 //! step. A step without data is a gap, stored as NaN and never filled silently;
-//! [`Series::fill_linear`] is the named method.
+//! [`Series::fill_linear`] is the named method. A step whose workers were saturated is a lower
+//! bound: demand was at least its value. A series without any carries no mask.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// An instant, UTC, with millisecond resolution wherever it is stored.
@@ -21,6 +21,25 @@ pub struct Series {
     step_ms: i64,
     #[serde(with = "gaps_as_null")]
     values: Vec<f64>,
+    /// One flag for each value, at least one of them set; a gap is never a lower bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lower_bounds: Option<Vec<bool>>,
+}
+
+/// One measured value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Milliseconds since 1970.
+    pub ms: i64,
+    pub value: f64,
+    /// Workers were saturated: demand was at least `value`.
+    pub lower_bound: bool,
+}
+
+impl From<(i64, f64)> for Point {
+    fn from((ms, value): (i64, f64)) -> Point {
+        Point { ms, value, lower_bound: false }
+    }
 }
 
 /// Why points do not make a series.
@@ -32,13 +51,19 @@ pub enum SeriesError {
     Step(Duration),
     #[error("{steps} steps of {step_ms} ms between the first and the last point exceed {max}", max = MAX_STEPS)]
     TooLong { steps: i64, step_ms: i64 },
-    #[error("column `{column}`: {reason}")]
-    Column { column: &'static str, reason: String },
 }
 
 /// Longest series that is built from points: ten years of 15 s steps, so that one wrong timestamp
 /// cannot allocate all memory.
 pub const MAX_STEPS: i64 = 22_000_000;
+
+/// No load is beyond this; what claims to be is a gap, for its square would overflow.
+const IMPOSSIBLE: f64 = 1e100;
+
+/// NaN for what cannot be a load.
+fn known(value: f64) -> f64 {
+    if value.abs() < IMPOSSIBLE { value } else { f64::NAN }
+}
 
 impl Series {
     /// A series from its values; NaN or infinite values become gaps.
@@ -48,61 +73,70 @@ impl Series {
     pub fn new(start: Time, step: Duration, values: Vec<f64>) -> Series {
         let step_ms = step.as_millis() as i64;
         assert!(step_ms >= 1, "a series needs a step of at least one millisecond");
-        let values = values.into_iter().map(|v| if v.is_finite() { v } else { f64::NAN }).collect();
-        Series { start, step_ms, values }
+        let values = values.into_iter().map(known).collect();
+        Series { start, step_ms, values, lower_bounds: None }
     }
 
-    /// Resamples points (milliseconds since 1970, value) by their mean to `step`, on a grid that
-    /// holds 1970-01-01. Points need no order; those that are not finite are passed over.
+    /// The same values, those flagged as lower bounds; steps beyond the flags are none.
+    pub fn with_lower_bounds(mut self, mut flags: Vec<bool>) -> Series {
+        flags.resize(self.len(), false);
+        flags.iter_mut().zip(&self.values).for_each(|(flag, v)| *flag &= v.is_finite());
+        self.lower_bounds = mask(flags);
+        self
+    }
+
+    /// Resamples points by their mean to `step`, on a grid that holds 1970-01-01; a step is a lower
+    /// bound if any of its points is. Points need no order; those that are not finite are passed
+    /// over.
     ///
     /// # Errors
     /// [`SeriesError`] if there is no finite point, or the span is longer than [`MAX_STEPS`].
-    pub fn from_points(points: &[(i64, f64)], step: Duration) -> Result<Series, SeriesError> {
+    pub fn from_points<P>(points: &[P], step: Duration) -> Result<Series, SeriesError>
+    where
+        P: Copy + Into<Point>,
+    {
         let step_ms = step.as_millis() as i64;
         if step_ms < 1 {
             return Err(SeriesError::Step(step));
         }
-        let bucket = |ms: i64| ms.div_euclid(step_ms);
-        let finite = || points.iter().filter(|(_, v)| v.is_finite());
-        let first = finite().map(|&(t, _)| bucket(t)).min().ok_or(SeriesError::Empty)?;
-        let last = finite().map(|&(t, _)| bucket(t)).max().ok_or(SeriesError::Empty)?;
+        let bucket = |point: &Point| point.ms.div_euclid(step_ms);
+        let finite =
+            || points.iter().map(|&p| p.into()).filter(|p: &Point| !known(p.value).is_nan());
+        let first = finite().map(|p| bucket(&p)).min().ok_or(SeriesError::Empty)?;
+        let last = finite().map(|p| bucket(&p)).max().ok_or(SeriesError::Empty)?;
         let steps = last.saturating_sub(first).saturating_add(1);
         if steps > MAX_STEPS {
             return Err(SeriesError::TooLong { steps, step_ms });
         }
-        let mut sums = vec![(0.0, 0u32); steps as usize];
-        for &(t, v) in finite() {
-            let cell = &mut sums[(bucket(t) - first) as usize];
-            *cell = (cell.0 + v, cell.1 + 1);
-        }
-        let values = sums
-            .iter()
-            .map(|&(sum, n)| if n == 0 { f64::NAN } else { sum / f64::from(n) })
-            .collect();
         let start = DateTime::from_timestamp_millis(first * step_ms)
             .ok_or(SeriesError::TooLong { steps: first, step_ms })?;
-        Ok(Series { start, step_ms, values })
+        let cell = |p: &Point| (bucket(p) - first) as usize;
+        Ok(Series::of_means(start, step, steps as usize, finite().map(|p| (cell(&p), p))))
     }
 
-    /// Resamples a frame with the columns `time` (datetime, ms) and `value` (f64) by mean.
+    /// The mean of the points in each of `steps` cells; a cell without a point is a gap, one with a
+    /// lower bound is one.
     ///
-    /// # Errors
-    /// [`SeriesError`] if a column is missing or of another type, or as in [`Series::from_points`].
-    pub fn from_frame(frame: &DataFrame, step: Duration) -> Result<Series, SeriesError> {
-        let wrong = |column, e: PolarsError| SeriesError::Column { column, reason: e.to_string() };
-        let times = frame
-            .column("time")
-            .and_then(|c| c.cast(&DataType::Int64))
-            .map_err(|e| wrong("time", e))?;
-        let values = frame
-            .column("value")
-            .and_then(|c| c.cast(&DataType::Float64))
-            .map_err(|e| wrong("value", e))?;
-        let times = times.i64().map_err(|e| wrong("time", e))?;
-        let values = values.f64().map_err(|e| wrong("value", e))?;
-        let points: Vec<(i64, f64)> =
-            times.iter().zip(values.iter()).filter_map(|(t, v)| Some((t?, v?))).collect();
-        Series::from_points(&points, step)
+    /// # Panics
+    /// If a cell is beyond `steps`, or as [`Series::new`].
+    pub fn of_means(
+        start: Time,
+        step: Duration,
+        steps: usize,
+        points: impl Iterator<Item = (usize, Point)>,
+    ) -> Series {
+        let mut sums = vec![(0.0, 0u32); steps];
+        let mut flags = Vec::new();
+        for (cell, point) in points {
+            sums[cell] = (sums[cell].0 + point.value, sums[cell].1 + 1);
+            if point.lower_bound {
+                flags.resize(steps, false);
+                flags[cell] = true;
+            }
+        }
+        // 0 / 0 is NaN, a gap.
+        let values = sums.into_iter().map(|(sum, n)| sum / f64::from(n)).collect();
+        Series::new(start, step, values).with_lower_bounds(flags)
     }
 
     pub fn start(&self) -> Time {
@@ -131,6 +165,16 @@ impl Series {
         self.values.get(i).copied().filter(|v| v.is_finite())
     }
 
+    /// Which steps are lower bounds, one flag a step; `None` if none is.
+    pub fn lower_bounds(&self) -> Option<&[bool]> {
+        self.lower_bounds.as_deref()
+    }
+
+    /// Whether step `i` is a lower bound.
+    pub fn is_lower_bound(&self, i: usize) -> bool {
+        self.lower_bounds.as_ref().is_some_and(|flags| flags.get(i) == Some(&true))
+    }
+
     /// Start of step `i`.
     pub fn time_at(&self, i: usize) -> Time {
         self.start + TimeDelta::milliseconds(self.step_ms * i as i64)
@@ -149,13 +193,24 @@ impl Series {
 
     /// Appends one step; a value that is not finite is a gap.
     pub fn push(&mut self, value: f64) {
-        self.values.push(if value.is_finite() { value } else { f64::NAN });
+        self.values.push(known(value));
+        if let Some(flags) = &mut self.lower_bounds {
+            flags.push(false);
+        }
     }
 
     /// Overwrites the last step.
-    pub fn set_last(&mut self, value: f64) {
-        if let Some(last) = self.values.last_mut() {
-            *last = if value.is_finite() { value } else { f64::NAN };
+    pub fn set_last(&mut self, value: f64, lower_bound: bool) {
+        let steps = self.len();
+        let Some(last) = self.values.last_mut() else { return };
+        *last = known(value);
+        if lower_bound && last.is_finite() {
+            self.lower_bounds.get_or_insert_with(|| vec![false; steps])[steps - 1] = true;
+        } else if self.is_lower_bound(steps - 1) {
+            self.lower_bounds = self.lower_bounds.take().and_then(|mut flags| {
+                flags[steps - 1] = false;
+                mask(flags)
+            });
         }
     }
 
@@ -164,6 +219,10 @@ impl Series {
         let drop = self.len().saturating_sub(keep);
         self.start = self.time_at(drop);
         self.values.drain(..drop);
+        self.lower_bounds = self.lower_bounds.take().and_then(|mut flags| {
+            flags.drain(..drop);
+            mask(flags)
+        });
     }
 
     /// The steps `range`, as a series of their own.
@@ -171,14 +230,15 @@ impl Series {
         Series {
             start: self.time_at(range.start),
             step_ms: self.step_ms,
-            values: self.values[range].to_vec(),
+            values: self.values[range.clone()].to_vec(),
+            lower_bounds: self.lower_bounds().and_then(|flags| mask(flags[range].to_vec())),
         }
     }
 
     /// Means of whole blocks of `step` counted from the first value, as the shared benchmark
-    /// protocol does; gaps inside a block are left out of its mean, a block of gaps is a gap, an
-    /// unfinished block is dropped. A `step` that is no multiple of this series' step gives the
-    /// series back unchanged.
+    /// protocol does; gaps inside a block are left out of its mean, a block of gaps is a gap, one
+    /// with a lower bound is one, an unfinished block is dropped. A `step` that is no multiple of
+    /// this series' step gives the series back unchanged.
     pub fn blocks(&self, step: Duration) -> Series {
         let step_ms = step.as_millis() as i64;
         if step_ms <= self.step_ms || step_ms % self.step_ms != 0 {
@@ -189,9 +249,12 @@ impl Series {
                 block.iter().filter(|v| v.is_finite()).fold((0.0, 0), |(s, n), v| (s + v, n + 1));
             if n == 0 { f64::NAN } else { sum / f64::from(n) }
         };
-        let values =
-            self.values.chunks_exact((step_ms / self.step_ms) as usize).map(mean).collect();
-        Series { start: self.start, step_ms, values }
+        let width = (step_ms / self.step_ms) as usize;
+        let values = self.values.chunks_exact(width).map(mean).collect();
+        let lower_bounds = self
+            .lower_bounds()
+            .and_then(|flags| mask(flags.chunks_exact(width).map(|b| b.contains(&true)).collect()));
+        Series { start: self.start, step_ms, values, lower_bounds }
     }
 
     /// Fills gaps on straight lines between their neighbours; gaps at either end take the nearest
@@ -212,8 +275,13 @@ impl Series {
                 values[i] = values[a] + slope * (i - a) as f64;
             }
         }
-        Series { start: self.start, step_ms: self.step_ms, values }
+        Series { values, ..self.clone() }
     }
+}
+
+/// Flags that say something.
+fn mask(flags: Vec<bool>) -> Option<Vec<bool>> {
+    flags.contains(&true).then_some(flags)
 }
 
 /// JSON has no NaN: gaps travel as null.
@@ -235,70 +303,4 @@ mod gaps_as_null {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: i64) -> Time {
-        DateTime::from_timestamp_millis(ms).expect("in range")
-    }
-
-    /// Compares with NaN equal to NaN.
-    fn check(got: &[f64], want: &[f64]) {
-        let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
-        assert!(
-            got.len() == want.len() && got.iter().zip(want).all(same),
-            "{got:?} is not {want:?}"
-        );
-    }
-
-    const GAP: f64 = f64::NAN;
-
-    #[test]
-    fn points_are_averaged_by_step_and_missing_steps_are_gaps() {
-        let s = Series::from_points(
-            &[(2_500, 3.0), (1_000, 1.0), (1_900, 2.0), (4_000, 5.0)],
-            Duration::from_secs(1),
-        );
-        let s = s.unwrap();
-        assert_eq!(s.start(), at(1_000));
-        check(s.values(), &[1.5, 3.0, GAP, 5.0]);
-        assert_eq!(s.end(), at(5_000));
-        assert_eq!((s.index_at(at(3_999)), s.index_at(at(999))), (Some(2), None));
-    }
-
-    #[test]
-    fn impossible_spans_and_empty_input_are_refused() {
-        let sec = Duration::from_secs(1);
-        assert_eq!(Series::from_points(&[], sec), Err(SeriesError::Empty));
-        assert_eq!(Series::from_points(&[(0, GAP)], sec), Err(SeriesError::Empty));
-        assert!(matches!(
-            Series::from_points(&[(i64::MIN, 1.0), (i64::MAX, 1.0)], sec),
-            Err(SeriesError::TooLong { .. })
-        ));
-        assert!(matches!(
-            Series::from_points(&[(0, 1.0)], Duration::ZERO),
-            Err(SeriesError::Step(_))
-        ));
-    }
-
-    #[test]
-    fn gaps_are_filled_on_lines_and_edges_with_the_nearest() {
-        let s = Series::new(at(0), Duration::from_secs(1), vec![GAP, 1.0, GAP, GAP, 4.0, GAP]);
-        check(s.fill_linear().values(), &[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]);
-    }
-
-    #[test]
-    fn blocks_are_whole_and_counted_from_the_first_value() {
-        let s = Series::new(at(0), Duration::from_secs(1), vec![1.0, GAP, 3.0, GAP, GAP, GAP, 7.0]);
-        check(s.blocks(Duration::from_secs(3)).values(), &[2.0, GAP]);
-        check(s.blocks(Duration::from_millis(2_500)).values(), s.values());
-    }
-
-    #[test]
-    fn a_series_survives_json_with_its_gaps() {
-        let s = Series::new(at(5), Duration::from_millis(250), vec![0.1, GAP, 0.3]);
-        let back: Series = serde_json::from_str(&serde_json::to_string(&s).unwrap()).unwrap();
-        assert_eq!((back.start(), back.step()), (s.start(), s.step()));
-        check(back.values(), s.values());
-    }
-}
+mod tests;

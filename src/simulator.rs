@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::autoscaler::{Autoscaler, DemandSample, Observation, Settings, TrainingSchedule};
-use crate::forecast::trainer::train;
+use crate::forecast::challenge::learn;
 use crate::planner::predictive::Predictive;
 use crate::planner::sizing::replicas_for;
 use crate::planner::target_tracking::{SignalKind, TargetTracking};
@@ -218,8 +218,10 @@ impl<'a> Stage<'a> {
             world.order(t, decision.desired_replicas);
             if let Some((history, options)) = autoscaler.training_due(now) {
                 // Too little history is no error here: the fallback goes on, as it would live.
-                if let Ok(model) = train(now, &history, &options) {
-                    autoscaler.adopt(model);
+                match learn(now, &history, &options, autoscaler.model()) {
+                    Ok(lesson) if lesson.verdict.promoted => autoscaler.adopt(lesson.model),
+                    Ok(_) => autoscaler.keep(),
+                    Err(_) => {}
                 }
             }
         }

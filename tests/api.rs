@@ -199,6 +199,47 @@ async fn long_work_is_a_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn models_are_kept_and_chosen() {
+    let world = World::start("").await;
+    let models = "/v1/services/web/models";
+    let post = async |path: &str| world.send("POST", &format!("{models}/{path}"), None).await;
+    // The first is trained by itself.
+    world.until(models, |_, list| list["models"][0]["in_use"] == true).await;
+    assert_eq!(post("rollback").await.1["error"]["code"], "no_model");
+    let second = &world.job("/v1/services/web/train", None).await["result"]["train"];
+    let outcome = (&second["version"], &second["verdict"]["promoted"]);
+    assert_eq!(outcome, (&json!(2), &json!(true)), "{second}");
+    let (status, pinned) = post("1/promote").await;
+    assert_eq!((status, &pinned["version"], &pinned["pinned"]), (200, &json!(1), &json!(true)));
+    let used = |_, body: &Value| body["model"]["version"] == 1;
+    world.until("/v1/services/web", used).await;
+    let third = world.job("/v1/services/web/train", None).await;
+    assert_eq!(third["result"]["train"]["verdict"]["promoted"], false, "{third}");
+    assert_eq!(post("unpin").await.1["pinned"], false);
+    assert_eq!(post("rollback").await.1["version"], 2);
+    let (status, shown) = world.get(&format!("{models}/3")).await;
+    assert_eq!((status, &shown["in_use"]), (200, &json!(false)));
+    assert!(
+        shown["verdict"]["reason"].as_str().is_some_and(|r| r.contains("is pinned")),
+        "{shown}"
+    );
+
+    let damaged = world.folder.path().join("models/web/3.json");
+    std::fs::write(damaged, "{").expect("written");
+    for (path, status, code) in [
+        ("3/promote", 409, "model_refused"),
+        ("9/promote", 404, "unknown_model"),
+        ("newest/promote", 404, "unknown_model"),
+    ] {
+        let (got, error) = post(path).await;
+        assert_eq!((got, error["error"]["code"].as_str()), (status, Some(code)), "{error}");
+    }
+    let (_, shown) = world.get(&format!("{models}/3")).await;
+    assert!(shown["refused"].as_str().is_some_and(|r| r.contains("3.json: damaged")), "{shown}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn samples_and_overrides_are_taken_in() {
     let world = World::start("").await;
     world.until("/readyz", |status, _| status == 200).await;

@@ -55,15 +55,15 @@ impl Window {
         }
     }
 
-    /// Takes in the demand of the interval that ends at `time`, and gives the number of steps that
-    /// the window grew: more than 1 if steps were missing. `None` if the sample is no news, or its
-    /// step was given up already.
-    pub fn push(&mut self, time: Time, demand: f64) -> Option<usize> {
+    /// Takes in the demand of the interval that ends at `time`, or the least that it was, and gives
+    /// the number of steps that the window grew: more than 1 if steps were missing. `None` if the
+    /// sample is no news, or its step was given up already.
+    pub fn push(&mut self, time: Time, demand: f64, lower_bound: bool) -> Option<usize> {
         if self.newest.is_some_and(|newest| time <= newest) {
             return None;
         }
         let grown = self.reach(time)?;
-        self.series.set_last(demand);
+        self.series.set_last(demand, lower_bound);
         self.newest = Some(time);
         self.ended += (time - self.ended) / 8;
         Some(grown)

@@ -41,7 +41,7 @@ pub fn read(name: &str, s: &mut Section) -> Option<Service> {
     let (balancer, slow_start, drain_timeout) = read_balancer(s);
     let settings = read_settings(s, evaluation_interval, demand);
     let start_timeout = s.or("start_timeout", minutes(10), value::duration("1s", "1day"));
-    let service = Service {
+    Some(Service {
         name: name.to_string(),
         mode,
         demand,
@@ -49,10 +49,10 @@ pub fn read(name: &str, s: &mut Section) -> Option<Service> {
         sample_interval,
         fleet: FleetSettings { slow_start, drain_timeout, start_timeout },
         balancer,
+        calendar: s.optional("calendar", value::path),
         settings,
         target: read_target(name, s)?,
-    };
-    Some(service)
+    })
 }
 
 /// A name becomes a folder, a label and a part of a URL.

@@ -37,7 +37,7 @@ fn the_example_parses_and_its_comments_show_the_defaults() {
     let uncommented: String = EXAMPLE
         .lines()
         .filter(|line| {
-            !["token", "static_replicas", "target"]
+            !["token", "static_replicas", "calendar", "target"]
                 .iter()
                 .any(|k| line.starts_with(&format!("# {k} =")))
         })
@@ -121,6 +121,7 @@ fn every_error_at_once_with_its_line() {
 fn each_key_refuses_what_is_wrong() {
     let cases = [
         ("colour = 1", "3: services.web.colour: unknown key; known here: "),
+        ("calendar = 1", "3: services.web.calendar: 1 is no text; write"),
         ("mode = 1", "3: services.web.mode: 1 is none of"),
         ("policy = \"magic\"", "3: services.web.policy: \"magic\" is none of \"predictive\""),
         ("overload_budget = 0", "3: services.web.overload_budget: 0 is no share above 0"),

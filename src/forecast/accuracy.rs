@@ -21,6 +21,15 @@ pub struct MethodScore {
     pub origins: usize,
 }
 
+/// The same without the method's name.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Accuracy {
+    pub mase: f64,
+    pub pinball: f64,
+    pub coverage_80: f64,
+    pub exceed_99: f64,
+}
+
 /// The quantiles that scores are made of.
 pub const SCORED: [f64; 4] = [0.1, 0.5, 0.9, 0.99];
 
@@ -35,10 +44,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds one step: the actual value against the [`SCORED`] quantiles of its forecast.
+    /// Adds one step: the actual value against the [`SCORED`] quantiles of its forecast, the median
+    /// for its point.
     pub fn add(&mut self, actual: f64, quantiles: [f64; 4]) {
-        let [low, median, high, highest] = quantiles;
-        self.absolute += (actual - median).abs();
+        self.add_point(actual, quantiles[1], quantiles);
+    }
+
+    /// Adds one step whose point forecast need not be its median.
+    pub fn add_point(&mut self, actual: f64, point: f64, quantiles: [f64; 4]) {
+        let [low, _, high, highest] = quantiles;
+        self.absolute += (actual - point).abs();
         let losses = SCORED.iter().zip(quantiles).map(|(&q, f)| pinball_loss(actual, f, q));
         self.pinball += losses.sum::<f64>() / SCORED.len() as f64;
         self.inside += usize::from((low..=high).contains(&actual));
@@ -46,18 +61,34 @@ impl Tally {
         self.steps += 1;
     }
 
+    /// Adds one step of which only a lower bound is known: whatever lies above it is taken to be
+    /// right.
+    pub fn add_at_least(&mut self, bound: f64, point: f64, quantiles: [f64; 4]) {
+        let [_, _, high, highest] = quantiles;
+        self.absolute += (bound - point).max(0.0);
+        let losses = SCORED.iter().zip(quantiles).map(|(&q, f)| pinball_loss(bound.max(f), f, q));
+        self.pinball += losses.sum::<f64>() / SCORED.len() as f64;
+        self.inside += usize::from(bound <= high);
+        self.above += usize::from(bound > highest);
+        self.steps += 1;
+    }
+
     /// Means over the steps, losses in units of `scale` (see [`seasonal_error`]); `None` without a
     /// step.
-    pub fn score(&self, method: Method, scale: f64, origins: usize) -> Option<MethodScore> {
+    pub fn accuracy(&self, scale: f64) -> Option<Accuracy> {
         let share = |sum: f64| sum / self.steps as f64;
-        (self.steps > 0).then(|| MethodScore {
-            method,
+        (self.steps > 0).then(|| Accuracy {
             mase: share(self.absolute) / scale,
             pinball: share(self.pinball) / scale,
             coverage_80: share(self.inside as f64),
             exceed_99: share(self.above as f64),
-            origins,
         })
+    }
+
+    /// [`Tally::accuracy`] with the method's name.
+    pub fn score(&self, method: Method, scale: f64, origins: usize) -> Option<MethodScore> {
+        let Accuracy { mase, pinball, coverage_80, exceed_99 } = self.accuracy(scale)?;
+        Some(MethodScore { method, mase, pinball, coverage_80, exceed_99, origins })
     }
 }
 
@@ -138,5 +169,24 @@ mod tests {
         // 1.98.
         assert_eq!((score.mase, score.coverage_80, score.exceed_99), (1.0, 0.5, 0.5));
         assert!((score.pinball - (0.22 + 7.18) / 4.0 / 2.0 / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_lower_bound_is_not_scored_against_what_lies_above_it() {
+        // (bound, absolute, pinball, inside, above) for the quantiles 4, 5, 6, 7.
+        for (bound, absolute, pinball, coverage_80, exceed_99) in [
+            (3.0, 0.0, 0.0, 1.0, 0.0),
+            // 1.5 above the first: 0.15; 0.5 above the median: 0.25.
+            (5.5, 0.5, 0.4, 1.0, 0.0),
+            (6.5, 1.5, 0.25 + 0.75 + 0.45, 0.0, 0.0),
+            (9.0, 4.0, 7.18, 0.0, 1.0),
+        ] {
+            let mut tally = Tally::default();
+            tally.add_at_least(bound, 5.0, [4.0, 5.0, 6.0, 7.0]);
+            let score = tally.score(Method::Naive, 1.0, 1).unwrap();
+            assert_eq!((score.mase, score.coverage_80), (absolute, coverage_80), "{bound}");
+            assert!((score.pinball - pinball / 4.0).abs() < 1e-12, "{bound}: {}", score.pinball);
+            assert_eq!(score.exceed_99, exceed_99, "{bound}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 //! is moved onto its median. The peak has a table of its own, for the errors of the highest of the
 //! forecasts: the quantile of a maximum is no maximum of quantiles.
 //!
-//! With n errors, quantile q is the ((n + 1) q)-th smallest, which covers with at least that
-//! probability for exchangeable errors. Where that is beyond the largest error, the tail goes on
-//! exponentially with the mean excess of the largest few.
+//! Errors fade with age, with a half-life of a seventh of those at hand: a method that has learned
+//! more, or a load that has calmed down, is soon believed. With n errors, quantile q is the error
+//! below which lies the share q (n + 1) / n of their weight, which covers with at least that
+//! probability for exchangeable errors of equal weight. Where that is beyond the largest error, the
+//! tail goes on exponentially with the mean excess of the largest few.
 //!
 //! Known limit: errors of neighbouring origins resemble each other, so far quantiles are less
 //! certain than n suggests.
@@ -27,6 +29,9 @@ pub const LEVELS: [f64; 21] = [
     0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95,
     0.98, 0.99, 0.995, 0.999,
 ];
+
+/// Half-life of an error, as a share of all.
+const HALF_LIFE: f64 = 0.15;
 
 /// Quantiles of normalised errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,13 +108,39 @@ impl Calibration {
                 peaks[h].push((came - highest) / unit);
             }
         }
-        let table = |errors: Vec<Vec<f64>>| errors.into_iter().map(quantiles).collect();
+        let table =
+            |errors: Vec<Vec<f64>>| errors.into_iter().map(|e| quantiles(e, HALF_LIFE)).collect();
         Some(Calibration {
             layout: layout.clone(),
             scale,
             steps: table(steps),
             peaks: table(peaks),
         })
+    }
+
+    /// For the last value as a forecast, before there is anything to hold out: errors of a random
+    /// walk whose steps are the changes in `values`, grown by the square root of the steps ahead.
+    pub fn random_walk(values: &[f64], horizon: usize) -> Calibration {
+        let changes: Vec<f64> = values
+            .windows(2)
+            .map(|w| (w[1] - w[0]).abs())
+            .filter(|change| change.is_finite())
+            .collect();
+        let scale = LocalScale::constant(&[mean(&changes)]);
+        let unit = scale.at(&[]);
+        let grown = |sizes: Vec<f64>| -> Vec<Vec<f64>> {
+            let table = quantiles(sizes, f64::INFINITY);
+            let root = |h: usize| ((h + 1) as f64).sqrt() / unit;
+            (0..horizon).map(|h| table.iter().map(|e| e * root(h)).collect()).collect()
+        };
+        let both = changes.iter().flat_map(|&c| [c, -c]).collect();
+        Calibration {
+            layout: ScaleLayout::new(&changes, horizon, None),
+            scale,
+            steps: grown(both),
+            // The highest point of a walk is as far up as its end is to either side.
+            peaks: grown(changes),
+        }
     }
 
     pub fn context(&self) -> usize {
@@ -163,28 +194,45 @@ fn at(table: &[f64], forecast: f64, scale: f64, q: f64) -> f64 {
     (forecast + scale * interpolate(&LEVELS, table, q).unwrap_or(0.0)).max(0.0)
 }
 
-/// Quantiles of `errors` at [`LEVELS`], ascending; zeros without errors.
-fn quantiles(mut errors: Vec<f64>) -> Vec<f64> {
-    errors.sort_unstable_by(f64::total_cmp);
+/// Quantiles of `errors` (in order of time) at [`LEVELS`], ascending; zeros without errors.
+/// `half_life` as a share of all errors.
+fn quantiles(errors: Vec<f64>, half_life: f64) -> Vec<f64> {
     let n = errors.len();
-    if n == 0 {
-        return vec![0.0; LEVELS.len()];
+    let Some(last) = n.checked_sub(1) else { return vec![0.0; LEVELS.len()] };
+    let fade = (-1.0 / (half_life * n as f64)).exp2();
+    let mut weight = 1.0;
+    let mut weighted: Vec<(f64, f64)> = Vec::with_capacity(n);
+    for error in errors.into_iter().rev() {
+        weighted.push((error, weight));
+        weight *= fade;
     }
+    let total: f64 = weighted.iter().map(|e| e.1).sum();
+    weighted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    // The rank of each error: 1 to n if all weighed the same.
+    let mut below = 0.0;
+    let ranks: Vec<f64> = weighted
+        .iter()
+        .map(|(_, weight)| {
+            below += weight;
+            (below - 0.5 * weight) / total * n as f64 + 0.5
+        })
+        .collect();
+    let errors: Vec<f64> = weighted.into_iter().map(|e| e.0).collect();
     let tail = (n / 50).clamp(3, 50).min(n);
     let excess_high = (mean(&errors[n - tail..]) - errors[n - tail]).max(0.0);
     let excess_low = (errors[tail - 1] - mean(&errors[..tail])).max(0.0);
+    let end = (n + 1) as f64;
     let quantile = |q: f64| {
-        let rank = q * (n + 1) as f64;
-        let below = (n + 1) as f64 - rank;
-        if rank < 1.0 {
-            return errors[0] + excess_low * rank.ln();
+        let rank = q * end;
+        if rank <= ranks[0] {
+            return errors[0] + excess_low * (rank / ranks[0]).ln();
         }
-        if below < 1.0 {
-            return errors[n - 1] - excess_high * below.ln();
+        if rank >= ranks[last] {
+            return errors[last] - excess_high * ((end - rank) / (end - ranks[last])).ln();
         }
-        let i = (rank as usize - 1).min(n - 1);
-        let next = errors[(i + 1).min(n - 1)];
-        (errors[i] + (rank - rank.floor()) * (next - errors[i])).min(next)
+        let i = ranks.partition_point(|&r| r < rank);
+        let share = (rank - ranks[i - 1]) / (ranks[i] - ranks[i - 1]);
+        (errors[i - 1] + share * (errors[i] - errors[i - 1])).min(errors[i])
     };
     LEVELS.iter().map(|&q| quantile(q)).collect()
 }
@@ -197,7 +245,7 @@ mod tests {
 
     /// The table entry of level `q` for the errors 1, 2 .. n.
     fn check(n: usize, q: f64, want: f64) {
-        let table = quantiles((1..=n).rev().map(|e| e as f64).collect());
+        let table = quantiles((1..=n).rev().map(|e| e as f64).collect(), f64::INFINITY);
         let got = interpolate(&LEVELS, &table, q).unwrap();
         assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "n {n}, q {q}: {got}, not {want}");
     }
@@ -208,7 +256,17 @@ mod tests {
         check(99, 0.99, 99.0); // Rank 99: the largest.
         check(9, 0.85, 8.5); // Rank 8.5: between the 8th and the 9th.
         check(1, 0.5, 1.0);
-        assert_eq!(quantiles(Vec::new()), [0.0; LEVELS.len()]);
+        assert_eq!(quantiles(Vec::new(), 1.0), [0.0; LEVELS.len()]);
+    }
+
+    #[test]
+    fn errors_fade_with_age() {
+        // Half of the weight is in the newest half: 10 of the 20 errors, all 1 there.
+        let errors = |old: f64| (0..20).map(|i| if i < 10 { old } else { 1.0 }).collect();
+        let median =
+            |old, half_life| interpolate(&LEVELS, &quantiles(errors(old), half_life), 0.6).unwrap();
+        assert_eq!(median(5.0, 0.15), 1.0);
+        assert_eq!(median(5.0, f64::INFINITY), 5.0);
     }
 
     #[test]
@@ -218,7 +276,7 @@ mod tests {
         check(9, 0.99, 9.0 - 0.1f64.ln());
         check(9, 0.01, 1.0 + 0.1f64.ln());
         // Two equal errors have no excess: nothing to extrapolate with.
-        assert!(quantiles(vec![4.0, 4.0]).iter().all(|&v| v == 4.0));
+        assert!(quantiles(vec![4.0, 4.0], 1.0).iter().all(|&v| v == 4.0));
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //!
 //! Every column is relative to the level (the mean of the newest few values), so that the same
 //! weights serve a quiet and a busy service and shrinking them leads to "as now". Each season adds
-//! the same stretch of time one, two and three seasons ago, relative to its own level then: what
-//! followed a moment like this one. With [`Scaling::Relative`] the differences are also divided by
-//! their level, for loads whose swings grow with them.
+//! the same stretch of time in up to ten earlier seasons, relative to its own level then: what
+//! followed a moment like this one, the newest counting most. Columns are few on purpose: each of
+//! them is learned once for every step ahead, and a history holds few seasons to learn from.
+//!
+//! A [`Scaling`] says what "relative" means: differences as they are, as shares of their level for
+//! loads whose swings grow with them, or of logarithms. The same row of readings serves all three.
 //!
 //! One function writes the rows of training and of forecasting, so the two cannot drift apart. It
-//! reads at most [`Layout::context`] values and costs a few hundred additions.
+//! needs one season of history and uses what there is of ten.
 //!
 //! Known limit: a season that is no whole number of steps smears over its neighbours.
 
@@ -17,12 +20,19 @@ use serde::{Deserialize, Serialize};
 /// Values that make the level.
 const LEVEL: usize = 3;
 /// Windows of rolling means, in steps; those longer than an eighth of the history are left out.
-const MEANS: [usize; 8] = [2, 4, 6, 12, 24, 48, 96, 192];
-/// Windows of rolling maxima and minima, in steps; each is a window of [`MEANS`] too, which a gap
-/// turns into NaN.
-const EXTREMES: [usize; 3] = [6, 24, 96];
+const MEANS: [usize; 5] = [2, 6, 24, 72, 192];
+/// Window of the rolling maximum and minimum, in steps, under the same condition.
+const EXTREMES: usize = 24;
 /// How far the stretch of an earlier season is read at most, evenly spaced over the horizon.
 const ANCHORS: usize = 12;
+/// Of so many anchors one has a column of its own for the newest season alone.
+const SPARSE: usize = 3;
+/// Earlier seasons that are read at most.
+const SEASONS: usize = 10;
+/// Weight of a season against the one after it.
+const FADE: f64 = 0.9;
+/// Waves whose phase is told, in each season.
+const HARMONICS: usize = 2;
 
 /// The history as one origin sees it.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +41,16 @@ pub struct View<'a> {
     pub values: &'a [f64],
     /// Number of the newest step, counted from 1970.
     pub clock: i64,
+    /// `sums[i]` is the sum of the first `i` values of the whole history, where many views share
+    /// one: a mean then costs two readings.
+    pub sums: Option<&'a [f64]>,
 }
 
 impl<'a> View<'a> {
+    pub fn new(values: &'a [f64], clock: i64) -> View<'a> {
+        View { values, clock, sums: None }
+    }
+
     /// The value `lag` steps before the newest one.
     pub fn ago(&self, lag: usize) -> f64 {
         self.values[self.values.len() - 1 - lag]
@@ -43,6 +60,13 @@ impl<'a> View<'a> {
     pub fn window(&self, lag: usize, width: usize) -> &'a [f64] {
         let end = self.values.len() - lag;
         &self.values[end - width..end]
+    }
+
+    /// Mean of `width` values, the newest of them `lag` steps ago.
+    fn mean(&self, lag: usize, width: usize) -> f64 {
+        let Some(sums) = self.sums else { return mean(self.window(lag, width)) };
+        let end = self.values.len() - lag;
+        (sums[end] - sums[end - width]) / width as f64
     }
 }
 
@@ -72,32 +96,40 @@ pub fn filled(values: &[f64]) -> Vec<f64> {
     filled
 }
 
-/// Whether differences are taken as they are or as shares of their level.
+/// What differences are taken of.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scaling {
     Absolute,
-    /// Divided by level + `floor`; the floor keeps an idle service from dividing by nothing.
+    /// Of the load, divided by level + `floor`; the floor keeps an idle service from dividing by
+    /// nothing.
     Relative {
+        floor: f64,
+    },
+    /// Of the logarithm of load + `floor`.
+    Log {
         floor: f64,
     },
 }
 
 impl Scaling {
-    pub fn unit(self, level: f64) -> f64 {
+    /// Where `load` lies, seen from `level`; both in the load's own unit.
+    pub fn relative(self, load: f64, level: f64) -> f64 {
         match self {
-            Scaling::Absolute => 1.0,
-            Scaling::Relative { floor } => level.max(0.0) + floor,
+            Scaling::Absolute => load - level,
+            Scaling::Relative { floor } => (load - level) / (level.max(0.0) + floor),
+            Scaling::Log { floor } => ((load.max(0.0) + floor) / (level.max(0.0) + floor)).ln(),
         }
     }
-}
 
-/// One season: its length in steps, and how many earlier seasons are read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Season {
-    length: usize,
-    repeats: usize,
-    harmonics: usize,
+    /// The load that lies at `relative`, seen from `level`.
+    pub fn load(self, relative: f64, level: f64) -> f64 {
+        match self {
+            Scaling::Absolute => level + relative,
+            Scaling::Relative { floor } => level + relative * (level.max(0.0) + floor),
+            Scaling::Log { floor } => (level.max(0.0) + floor) * relative.exp() - floor,
+        }
+    }
 }
 
 /// Which columns a row has.
@@ -105,125 +137,128 @@ struct Season {
 pub struct Layout {
     lags: usize,
     means: Vec<usize>,
-    extremes: Vec<usize>,
-    seasons: Vec<Season>,
+    extremes: Option<usize>,
+    /// In steps.
+    seasons: Vec<usize>,
     /// Steps ahead (from 0) at which earlier seasons are read.
     anchors: Vec<usize>,
-    pub scaling: Scaling,
 }
 
 impl Layout {
     /// Columns that a history of `points` steps can teach, for `horizon` steps ahead.
-    pub fn new(points: usize, horizon: usize, seasons: &[usize], scaling: Scaling) -> Layout {
-        let fitting = |windows: &[usize]| -> Vec<usize> {
-            windows.iter().copied().filter(|w| w * 8 <= points).collect()
-        };
-        let seasons = seasons
-            .iter()
-            .map(|&length| Season {
-                length,
-                repeats: (points * 6 / 10 / length).min(3),
-                harmonics: (length / 8).min(if points > 8 * length { 4 } else { 2 }),
-            })
-            .filter(|s| s.repeats > 0)
-            .collect();
+    pub fn new(points: usize, horizon: usize, seasons: &[usize]) -> Layout {
+        let fits = |window: &usize| window * 8 <= points;
         let anchors = (0..horizon.min(ANCHORS))
             .map(|a| if horizon <= ANCHORS { a } else { a * (horizon - 1) / (ANCHORS - 1) })
             .collect();
         Layout {
             lags: if points < 500 { 4 } else { 8 },
-            means: fitting(&MEANS),
-            extremes: fitting(&EXTREMES),
-            seasons,
+            means: MEANS.into_iter().filter(fits).collect(),
+            extremes: Some(EXTREMES).filter(fits),
+            seasons: seasons.iter().copied().filter(|s| s * 10 <= points * 6).collect(),
             anchors,
-            scaling,
         }
     }
 
-    /// Values that [`Layout::row`] reads.
+    /// Values that [`Layout::row`] needs.
+    pub fn least(&self) -> usize {
+        self.recent() + self.seasons.iter().max().unwrap_or(&0)
+    }
+
+    /// Values that [`Layout::row`] reads where there are so many.
     pub fn context(&self) -> usize {
-        let recent = self.windows().max().unwrap_or(0).max(self.lags).max(LEVEL);
-        let oldest = self.seasons.iter().map(|s| s.length * s.repeats).max().unwrap_or(0);
-        oldest + recent
+        self.recent() + SEASONS * self.seasons.iter().max().unwrap_or(&0)
+    }
+
+    fn recent(&self) -> usize {
+        let windows = self.means.iter().chain(&self.extremes);
+        windows.copied().max().unwrap_or(0).max(self.lags).max(LEVEL)
     }
 
     /// Number of columns.
     pub fn width(&self) -> usize {
-        let season = |s: &Season| {
-            s.repeats + 2 * self.anchors.len() + 1 + self.means.len() + 2 * s.harmonics
-        };
+        let a = self.anchors.len();
+        let season =
+            |&length: &usize| 1 + a / SPARSE + a + 1 + self.means.len() + 2 * harmonics(length);
         self.lags
             + self.means.len()
-            + 2 * self.extremes.len()
+            + 2 * usize::from(self.extremes.is_some())
             + self.seasons.iter().map(season).sum::<usize>()
     }
 
-    fn windows(&self) -> impl Iterator<Item = usize> {
-        self.means.iter().chain(&self.extremes).copied()
-    }
-
-    /// The level at the origin.
+    /// The level at the origin, in the load's own unit.
     pub fn level(&self, view: View) -> f64 {
-        mean(view.window(0, LEVEL))
+        view.mean(0, LEVEL)
     }
 
     /// Replaces `row` by the columns at the origin of `view`.
-    pub fn row(&self, view: View, row: &mut Vec<f64>) {
+    pub fn row(&self, view: View, scaling: Scaling, row: &mut Vec<f64>) {
         row.clear();
         let level = self.level(view);
-        let unit = self.scaling.unit(level);
-        row.extend((0..self.lags).map(|lag| (view.ago(lag) - level) / unit));
-        row.extend(self.means.iter().map(|&w| (mean(view.window(0, w)) - level) / unit));
-        for &w in &self.extremes {
+        let relative = |load: f64| scaling.relative(load, level);
+        row.extend((0..self.lags).map(|lag| relative(view.ago(lag))));
+        row.extend(self.means.iter().map(|&w| relative(view.mean(0, w))));
+        if let Some(w) = self.extremes {
             let (low, high) = range(view.window(0, w));
-            row.extend([(low - level) / unit, (high - level) / unit]);
+            row.extend([relative(low), relative(high)]);
         }
-        for season in &self.seasons {
-            self.season(season, view, level, unit, row);
+        for &length in &self.seasons {
+            self.season(length, view, scaling, level, row);
         }
     }
 
     /// What happened around this moment in earlier seasons: how their level differed, their paths
-    /// ahead (the newest one and the mean of all), their peak ahead, how they had come to it, and
-    /// the phase.
-    fn season(&self, season: &Season, view: View, level: f64, unit: f64, row: &mut Vec<f64>) {
+    /// ahead (a few steps of the newest one, the mean of all), their peak ahead, how they had come
+    /// to it, and the phase.
+    fn season(&self, length: usize, view: View, scaling: Scaling, level: f64, row: &mut Vec<f64>) {
         let (a, m) = (self.anchors.len(), self.means.len());
         let start = row.len();
-        let (paths, sums) = (start + season.repeats, start + season.repeats + a);
-        row.resize(sums + a + 1 + m, 0.0);
-        let share = 1.0 / season.repeats as f64;
-        for k in 1..=season.repeats {
-            let lag = k * season.length;
-            let then = mean(view.window(lag, LEVEL));
-            let unit_then = self.scaling.unit(then);
-            row[start + k - 1] = (then - level) / unit;
-            let mut peak = f64::NEG_INFINITY;
+        let newest = start + 1;
+        let paths = newest + a / SPARSE;
+        let peak = paths + a;
+        let means = peak + 1;
+        row.resize(means + m, 0.0);
+        let known = ((view.values.len() - self.recent()) / length).min(SEASONS);
+        let mut weight = (1.0 - FADE) / (1.0 - FADE.powi(known as i32));
+        for k in 1..=known {
+            let lag = k * length;
+            let then = view.mean(lag, LEVEL);
+            row[start] += weight * scaling.relative(then, level);
+            let mut highest = f64::NEG_INFINITY;
             for (i, &ahead) in self.anchors.iter().enumerate() {
-                let value = (view.ago(lag - 1 - ahead % season.length) - then) / unit_then;
-                peak = peak.max(value);
-                if k == 1 {
-                    row[paths + i] = value;
+                let load = view.ago(lag - 1 - ahead % length);
+                let value = scaling.relative(load, then);
+                highest = highest.max(value);
+                if k == 1 && i % SPARSE == SPARSE - 1 {
+                    row[newest + i / SPARSE] = value;
                 }
-                row[sums + i] += value * share;
+                row[paths + i] += weight * value;
             }
-            row[sums + a] += peak * share;
+            row[peak] += weight * highest;
             for (i, &w) in self.means.iter().enumerate() {
-                row[sums + a + 1 + i] += (mean(view.window(lag, w)) - then) / unit_then * share;
+                row[means + i] += weight * scaling.relative(view.mean(lag, w), then);
             }
+            weight *= FADE;
         }
-        let phase = view.clock.rem_euclid(season.length as i64) as f64 / season.length as f64;
-        for k in 1..=season.harmonics {
+        let phase = view.clock.rem_euclid(length as i64) as f64 / length as f64;
+        for k in 1..=harmonics(length) {
             let (sin, cos) = (std::f64::consts::TAU * phase * k as f64).sin_cos();
             row.extend([sin, cos]);
         }
     }
 }
 
+/// Waves that a season of `length` steps can show.
+fn harmonics(length: usize) -> usize {
+    (length / 8).min(HARMONICS)
+}
+
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn range(values: &[f64]) -> (f64, f64) {
+/// Lowest and highest of `values`.
+pub fn range(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)))
 }
 
@@ -246,38 +281,72 @@ mod tests {
         }
     }
 
-    fn row(layout: &Layout, values: &[f64], clock: i64) -> Vec<f64> {
+    fn row(layout: &Layout, values: &[f64], scaling: Scaling) -> Vec<f64> {
         let mut row = vec![99.0];
-        layout.row(View { values: &values[values.len() - layout.context()..], clock }, &mut row);
+        let newest = &values[values.len().saturating_sub(layout.context())..];
+        layout.row(View::new(newest, 7), scaling, &mut row);
         row
     }
 
+    const SCALINGS: [Scaling; 3] =
+        [Scaling::Absolute, Scaling::Relative { floor: 0.1 }, Scaling::Log { floor: 0.1 }];
+
     #[test]
-    fn a_row_has_the_promised_width_and_reads_no_more_than_its_context() {
+    fn a_row_has_the_promised_width_and_reads_what_there_is() {
         for (points, horizon, seasons) in
             [(30, 12, &[][..]), (240, 12, &[40]), (2_000, 1, &[24, 168]), (2_000, 50, &[4])]
         {
             let values: Vec<f64> = (0..points).map(|i| ((i * 37) % 11) as f64).collect();
-            for scaling in [Scaling::Absolute, Scaling::Relative { floor: 0.1 }] {
-                let layout = Layout::new(points, horizon, seasons, scaling);
-                let row = row(&layout, &values, 5);
-                assert_eq!(row.len(), layout.width());
-                assert!(row.iter().all(|v| v.is_finite()));
+            let layout = Layout::new(points, horizon, seasons);
+            assert!(layout.least() <= points);
+            for scaling in SCALINGS {
+                for values in [&values[..], &values[points - layout.least()..]] {
+                    let row = row(&layout, values, scaling);
+                    assert_eq!(row.len(), layout.width());
+                    assert!(row.iter().all(|v| v.is_finite()));
+                }
             }
         }
     }
 
     #[test]
-    fn rows_do_not_see_the_level_and_relative_ones_not_the_size() {
+    fn shared_sums_give_the_same_row() {
+        let values: Vec<f64> = (0..300).map(|i| 5.0 + ((i * 37) % 11) as f64).collect();
+        let mut sums = vec![0.0];
+        values.iter().for_each(|v| sums.push(sums[sums.len() - 1] + v));
+        let layout = Layout::new(300, 12, &[40]);
+        let mut shared = Vec::new();
+        for scaling in SCALINGS {
+            let view = View { values: &values, clock: 7, sums: Some(&sums) };
+            layout.row(view, scaling, &mut shared);
+            let direct = row(&layout, &values, scaling);
+            assert!(shared.iter().zip(direct).all(|(a, b)| (a - b).abs() < 1e-9));
+        }
+    }
+
+    #[test]
+    fn rows_do_not_see_the_level_and_scaled_ones_not_the_size() {
         let values: Vec<f64> = (0..300).map(|i| 5.0 + ((i * 37) % 11) as f64).collect();
         let changed = |f: &dyn Fn(f64) -> f64| values.iter().map(|&v| f(v)).collect::<Vec<f64>>();
+        let layout = Layout::new(300, 12, &[40]);
         let same = |scaling, other: Vec<f64>| {
-            let layout = Layout::new(300, 12, &[40], scaling);
-            let (a, b) = (row(&layout, &values, 7), row(&layout, &other, 7));
+            let (a, b) = (row(&layout, &values, scaling), row(&layout, &other, scaling));
             a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-9)
         };
         assert!(same(Scaling::Absolute, changed(&|v| v + 1_000.0)));
-        assert!(same(Scaling::Relative { floor: 0.0 }, changed(&|v| v * 3.0)));
         assert!(!same(Scaling::Absolute, changed(&|v| v * 3.0)));
+        for scaling in [Scaling::Relative { floor: 0.0 }, Scaling::Log { floor: 0.0 }] {
+            assert!(same(scaling, changed(&|v| v * 3.0)), "{scaling:?}");
+        }
+    }
+
+    #[test]
+    fn a_scaling_leads_there_and_back() {
+        for scaling in SCALINGS {
+            for (load, level) in [(0.0, 0.0), (3.0, 2.0), (0.0, 5.0), (7.0, 0.0)] {
+                let back = scaling.load(scaling.relative(load, level), level);
+                assert!((back - load).abs() < 1e-9, "{scaling:?}: {load} is not {back}");
+            }
+        }
     }
 }

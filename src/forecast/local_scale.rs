@@ -166,7 +166,7 @@ mod tests {
         for (n, season) in [(30, None), (300, Some(40)), (300, Some(5))] {
             let values: Vec<f64> = (0..n).map(|i| ((i * 37) % 11) as f64).collect();
             let layout = ScaleLayout::new(&values, 12, season);
-            let view = View { values: &values[n - layout.context()..], clock: 0 };
+            let view = View::new(&values[n - layout.context()..], 0);
             let mut row = Vec::new();
             layout.row(view, &mut row);
             assert_eq!(row.len(), layout.width());

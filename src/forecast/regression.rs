@@ -4,7 +4,7 @@
 //! blocks of rows add up, so a fit on everything before a block costs one small Cholesky
 //! decomposition and no pass over the rows. That makes honest held-out errors cheap: [`fit`] walks
 //! through the history block by block, forecasts each with what came before it, and chooses the
-//! penalty that would have served best.
+//! penalty that would have served best. Older blocks fade, because what drives a load drifts.
 //!
 //! Squared errors follow bursts and outliers; targets far from a first fit are therefore pulled in
 //! to [`CLIP`] times the median error (Huber's pseudo-values) before the final fit, with the same
@@ -20,30 +20,43 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ForecastError,
-    features::{Layout, View},
+    features::{Layout, Scaling, View, range},
 };
 
 /// Penalties tried, on the scale of correlations; from nearly none to nearly "as now".
-const PENALTIES: [f64; 6] = [1e-4, 1e-3, 1e-2, 5e-2, 0.2, 1.0];
+const PENALTIES: [f64; 5] = [1e-3, 1e-2, 5e-2, 0.2, 1.0];
+/// Penalty of the fit that targets are pulled in to.
+const FIRST_PENALTY: f64 = 1e-2;
 /// Share of the rows that the walk begins with having seen.
-const WARMUP: f64 = 0.3;
-/// Huber's constant over the median absolute error: 1.345 standard deviations are 2.0 medians of a
-/// normal error.
-const CLIP: f64 = 2.0;
+const WARMUP: f64 = 0.5;
+/// Weight of a block of rows against the block after it.
+const FADE: f64 = 0.8;
+/// In median absolute errors. Huber's own 1.345 standard deviations of a normal error are 2.0 of
+/// them; less leads nearer to the median, which is what is asked for.
+const CLIP: f64 = 1.3;
 /// Passes of pulling targets in.
 const PASSES: usize = 3;
 
-/// A fitted regression: forecasts relative to the level, in units of [`Layout::scaling`].
+/// A fitted regression: forecasts as its scaling sees them from the level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Regression {
     layout: Layout,
+    scaling: Scaling,
     weights: FittedRidge,
     penalty: f64,
-    /// No forecast goes beyond this or twice the level.
-    ceiling: f64,
+    highest: f64,
 }
 
 impl Regression {
+    pub fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+
+    /// Values that [`Regression::points`] needs, and those that it reads where there are so many.
+    pub fn least(&self) -> usize {
+        self.layout.least()
+    }
+
     pub fn context(&self) -> usize {
         self.layout.context()
     }
@@ -51,17 +64,18 @@ impl Regression {
     /// Forecast of `out.len()` steps from the origin of `view`.
     pub fn points(&self, view: View, out: &mut [f64]) {
         let mut row = Vec::with_capacity(self.layout.width());
-        self.layout.row(view, &mut row);
+        self.layout.row(view, self.scaling, &mut row);
         let level = self.layout.level(view);
-        let unit = self.layout.scaling.unit(level);
         out.copy_from_slice(&self.weights.intercepts.as_slice().unwrap_or(&[])[..out.len()]);
-        for (x, weights) in row.iter().zip(self.weights.weights.rows()) {
+        let FittedRidge { weights, range, .. } = &self.weights;
+        for ((&x, weights), range) in row.iter().zip(weights.rows()).zip(range) {
+            let x = within(x, *range);
             for (y, w) in out.iter_mut().zip(weights) {
                 *y += x * w;
             }
         }
         for y in out {
-            *y = bounded(level + *y * unit, level, self.ceiling);
+            *y = bounded(self.scaling.load(*y, level), level, self.highest);
         }
     }
 }
@@ -69,24 +83,25 @@ impl Regression {
 /// Rows to learn from, in order of time.
 pub struct Rows {
     pub layout: Layout,
+    pub scaling: Scaling,
     /// Steps that the rows are seen from.
     pub origins: Vec<usize>,
     /// rows × columns.
     pub x: Array2<f64>,
     /// rows × steps ahead, in the load's own unit.
     pub y: Array2<f64>,
+    /// In the load's own unit.
     pub levels: Vec<f64>,
-    /// No forecast goes beyond this or twice the level.
-    pub ceiling: f64,
+    /// Highest load on record.
+    pub highest: f64,
 }
 
 impl Rows {
-    /// Targets relative to their levels, as the regression learns them.
+    /// Targets as the scaling sees them, which is how the regression learns them.
     fn relative(&self) -> Array2<f64> {
         let mut y = self.y.clone();
         for (mut y, &level) in y.rows_mut().into_iter().zip(&self.levels) {
-            let unit = self.layout.scaling.unit(level);
-            y.mapv_inplace(|v| (v - level) / unit);
+            y.mapv_inplace(|load| self.scaling.relative(load, level));
         }
         y
     }
@@ -102,10 +117,10 @@ pub struct Walk {
     pub regression: Regression,
     /// First row that was forecast.
     pub from: usize,
+    /// Rows that each refit was tested on: from one edge to the next.
+    pub tested: Vec<usize>,
     /// held-out rows × steps ahead.
     pub forecasts: Array2<f64>,
-    /// Mean absolute held-out error.
-    pub error: f64,
 }
 
 /// Fits `rows` and walks through them, fitting again `refits` times.
@@ -125,7 +140,7 @@ pub fn fit(rows: &Rows, refits: usize) -> Result<Walk, ForecastError> {
         .map(|e| Moments::of(rows.x.slice(s![e[0]..e[1], ..]), y.slice(s![e[0]..e[1], ..])))
         .collect();
     for _ in 0..PASSES {
-        let fitted = Moments::sum(&blocks).solve(PENALTIES[2])?;
+        let fitted = Moments::sum(&blocks).solve(FIRST_PENALTY)?;
         pull_in(&rows.x, &y, &fitted, &edges, &mut blocks);
     }
     let actuals = rows.y.slice(s![from.., ..]);
@@ -137,12 +152,17 @@ pub fn fit(rows: &Rows, refits: usize) -> Result<Walk, ForecastError> {
             error.is_finite().then_some((error, penalty, forecasts))
         })
         .min_by(|a, b| a.0.total_cmp(&b.0));
-    let (error, penalty, forecasts) =
+    let (_, penalty, forecasts) =
         best.ok_or_else(|| ForecastError::Singular("no penalty gave finite weights".into()))?;
     let weights = Moments::sum(&blocks).solve(penalty)?;
-    let ceiling = rows.ceiling;
-    let regression = Regression { layout: rows.layout.clone(), weights, penalty, ceiling };
-    Ok(Walk { regression, from, forecasts, error })
+    let regression = Regression {
+        layout: rows.layout.clone(),
+        scaling: rows.scaling,
+        weights,
+        penalty,
+        highest: rows.highest,
+    };
+    Ok(Walk { regression, from, tested, forecasts })
 }
 
 /// Forecasts the rows `tested[b]..tested[b + 1]` with a fit to the blocks `0..=b`, for each b.
@@ -158,20 +178,31 @@ fn walk(
     for (block, test) in blocks[1..].iter().zip(tested.windows(2)) {
         let out = forecasts.slice_mut(s![test[0] - from..test[1] - from, ..]);
         past.solve(penalty)?.predict_into(rows.x.slice(s![test[0]..test[1], ..]), out);
+        past.fade();
         past.add(block);
     }
     for (i, mut row) in forecasts.rows_mut().into_iter().enumerate() {
         let level = rows.levels[from + i];
-        let unit = rows.layout.scaling.unit(level);
-        row.mapv_inplace(|v| bounded(level + v * unit, level, rows.ceiling));
+        row.mapv_inplace(|y| bounded(rows.scaling.load(y, level), level, rows.highest));
     }
     Ok(forecasts)
 }
 
-/// A forecast kept from running away: demand is not negative, and not far beyond what was ever
-/// seen.
-fn bounded(forecast: f64, level: f64, ceiling: f64) -> f64 {
-    forecast.clamp(0.0, ceiling.max(2.0 * level))
+/// A forecast kept from running away: demand is not negative, and not beyond the highest ever seen
+/// or, where it is growing, a little above the level.
+fn bounded(forecast: f64, level: f64, highest: f64) -> f64 {
+    forecast.clamp(0.0, highest.max(1.05 * level).max(0.0))
+}
+
+/// NaN stays NaN.
+fn within(x: f64, (low, high): (f64, f64)) -> f64 {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
+    }
 }
 
 /// Recomputes the cross moments of `blocks` with targets at most [`CLIP`] median errors from the
@@ -188,7 +219,8 @@ fn pull_in(
     for (mut fit, y) in pulled.columns_mut().into_iter().zip(y.columns()) {
         let mut errors: Vec<f64> = fit.iter().zip(y).map(|(f, y)| (y - f).abs()).collect();
         let middle = errors.len() / 2;
-        let limit = CLIP * *errors.select_nth_unstable_by(middle, f64::total_cmp).1;
+        // `max` turns NaN, of rows that overflow, into 0.
+        let limit = (CLIP * *errors.select_nth_unstable_by(middle, f64::total_cmp).1).max(0.0);
         fit.zip_mut_with(&y, |f, &y| *f += (y - *f).clamp(-limit, limit));
     }
     for (block, e) in blocks.iter_mut().zip(edges.windows(2)) {
@@ -230,11 +262,18 @@ impl<D: Data<Elem = f64>, T: AsMultiTargets<Elem = f64>> Fit<ArrayBase<D, Ix2>, 
 pub struct FittedRidge {
     pub weights: Array2<f64>,
     pub intercepts: Array1<f64>,
+    /// Of each column, the range that it was fitted in. What lies beyond counts as its end: a
+    /// straight line is no guide to where nobody has been, and surges lead there.
+    range: Vec<(f64, f64)>,
 }
 
 impl FittedRidge {
     fn predict_into(&self, x: ArrayView2<f64>, mut out: ndarray::ArrayViewMut2<f64>) {
         out.assign(&self.intercepts);
+        let mut x = x.to_owned();
+        for mut row in x.rows_mut() {
+            row.iter_mut().zip(&self.range).for_each(|(x, range)| *x = within(*x, *range));
+        }
         general_mat_mul(1.0, &x, &self.weights, 1.0, &mut out);
     }
 }
@@ -257,6 +296,8 @@ struct Moments {
     y: Array1<f64>,
     xx: Array2<f64>,
     xy: Array2<f64>,
+    /// Lowest and highest value of each column.
+    range: Vec<(f64, f64)>,
 }
 
 impl Moments {
@@ -267,6 +308,7 @@ impl Moments {
             y: y.sum_axis(Axis(0)),
             xx: x.t().dot(&x),
             xy: x.t().dot(&y),
+            range: x.columns().into_iter().map(|c| range(&c.to_vec())).collect(),
         }
     }
 
@@ -282,11 +324,26 @@ impl Moments {
         self.y += &other.y;
         self.xx += &other.xx;
         self.xy += &other.xy;
+        for (own, other) in self.range.iter_mut().zip(&other.range) {
+            *own = (own.0.min(other.0), own.1.max(other.1));
+        }
     }
 
+    fn fade(&mut self) {
+        self.count *= FADE;
+        self.x *= FADE;
+        self.y *= FADE;
+        self.xx *= FADE;
+        self.xy *= FADE;
+    }
+
+    /// Of all blocks, the older faded.
     fn sum(blocks: &[Moments]) -> Moments {
         let mut sum = blocks[0].clone();
-        blocks[1..].iter().for_each(|b| sum.add(b));
+        for block in &blocks[1..] {
+            sum.fade();
+            sum.add(block);
+        }
         sum
     }
 
@@ -314,60 +371,9 @@ impl Moments {
             return Err(singular("weights are not finite".into()));
         }
         let intercepts = my - weights.t().dot(&mx);
-        Ok(FittedRidge { weights, intercepts })
+        Ok(FittedRidge { weights, intercepts, range: self.range.clone() })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use linfa::traits::Predict;
-
-    use super::*;
-
-    /// Columns: a ramp, a zigzag, the ramp again, a constant.
-    fn records(n: usize) -> Array2<f64> {
-        Array2::from_shape_fn((n, 4), |(i, j)| match j {
-            1 => (i % 5) as f64,
-            3 => 2.5,
-            _ => i as f64 / n as f64,
-        })
-    }
-
-    #[test]
-    fn ridge_finds_the_weights_that_made_the_targets() {
-        let x = records(200);
-        let y = Array2::from_shape_fn((200, 2), |(i, t)| match t {
-            0 => 3.0 + 2.0 * x[[i, 0]] - x[[i, 1]],
-            _ => 0.5 * x[[i, 1]],
-        });
-        let data = DatasetBase::new(x.clone(), y.clone());
-        let fitted = Ridge { penalty: 1e-9 }.fit(&data).unwrap();
-        // The ramp is there twice and shares its weight of 2; the constant gets none.
-        let want = [[1.0, 0.0], [-1.0, 0.5], [1.0, 0.0], [0.0, 0.0]];
-        for (got, want) in fitted.weights.iter().zip(want.as_flattened()) {
-            assert!((got - want).abs() < 1e-4, "{:?}", fitted.weights);
-        }
-        let worst = (fitted.predict(&x) - y).mapv(f64::abs).into_iter().fold(0.0, f64::max);
-        assert!(worst < 1e-4, "{worst}");
-    }
-
-    #[test]
-    fn a_heavy_penalty_leads_to_the_mean() {
-        let x = records(100);
-        let y = x.columns().into_iter().next().unwrap().to_owned().insert_axis(Axis(1));
-        let mean = y.mean().unwrap();
-        let fitted = Ridge { penalty: 1e9 }.fit(&DatasetBase::new(x.clone(), y)).unwrap();
-        assert!(fitted.predict(&x).iter().all(|v| (v - mean).abs() < 1e-6));
-    }
-
-    #[test]
-    fn what_is_not_finite_is_an_error() {
-        let mut x = records(50);
-        x[[7, 1]] = f64::NAN;
-        let data = DatasetBase::new(x, Array2::zeros((50, 1)));
-        assert!(matches!(
-            Ridge { penalty: 0.1 }.fit(&data),
-            Err(RidgeError::Forecast(ForecastError::Singular(_)))
-        ));
-    }
-}
+mod tests;

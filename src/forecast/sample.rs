@@ -1,11 +1,13 @@
 //! Pure: the history as the candidates of one training share it: gaps filled, seasons found,
 //! origins chosen.
 
+use std::borrow::Cow;
+
 use ndarray::Array2;
 
 use super::{
     accuracy::{scale_season, seasonal_error},
-    features::{Layout, View, filled},
+    features::{Layout, Scaling, View, filled},
     regression::Rows,
     seasons,
 };
@@ -16,8 +18,10 @@ const MAX_ROWS: usize = 4_000;
 /// A history and what the candidates share of it.
 pub struct Sample<'a> {
     /// With gaps.
-    pub values: &'a [f64],
+    pub values: Cow<'a, [f64]>,
     pub filled: Vec<f64>,
+    /// `sums[i]`: sum of the first `i` of `filled`.
+    sums: Vec<f64>,
     /// Number of the first step, counted from 1970.
     pub clock: i64,
     pub horizon: usize,
@@ -27,15 +31,24 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    pub fn new(values: &'a [f64], start_ms: i64, step_ms: i64, horizon: usize) -> Sample<'a> {
-        let filled = filled(values);
+    pub fn new(values: Cow<'a, [f64]>, start_ms: i64, step_ms: i64, horizon: usize) -> Sample<'a> {
+        let filled = filled(&values);
+        let mut sums = vec![0.0; filled.len() + 1];
+        for (i, v) in filled.iter().enumerate() {
+            sums[i + 1] = sums[i] + v;
+        }
         let seasons = seasons::detect(&filled, step_ms);
-        let unit = seasonal_error(values, scale_season(values.len(), step_ms, &seasons));
-        Sample { values, filled, clock: start_ms.div_euclid(step_ms), horizon, seasons, unit }
+        let unit = seasonal_error(&values, scale_season(values.len(), step_ms, &seasons));
+        let clock = start_ms.div_euclid(step_ms);
+        Sample { values, filled, sums, clock, horizon, seasons, unit }
     }
 
     pub fn view(&self, origin: usize) -> View<'_> {
-        View { values: &self.filled[..=origin], clock: self.clock + origin as i64 }
+        View {
+            values: &self.filled[..=origin],
+            clock: self.clock + origin as i64,
+            sums: Some(&self.sums),
+        }
     }
 
     /// At most [`MAX_ROWS`] origins that have `context` values up to them and `horizon` values
@@ -58,18 +71,39 @@ impl<'a> Sample<'a> {
     }
 
     /// Rows to learn from, one for each of `origins`.
-    pub fn rows(&self, layout: Layout, origins: &[usize]) -> Rows {
+    pub fn rows(&self, layout: &Layout, scaling: Scaling, origins: &[usize]) -> Rows {
         let mut x = Array2::zeros((origins.len(), layout.width()));
-        let mut y = Array2::zeros((origins.len(), self.horizon));
         let mut row = Vec::new();
         for (i, &o) in origins.iter().enumerate() {
-            layout.row(self.view(o), &mut row);
+            layout.row(self.view(o), scaling, &mut row);
             x.row_mut(i).iter_mut().zip(&row).for_each(|(to, v)| *to = *v);
-            y.row_mut(i).iter_mut().zip(&self.values[o + 1..]).for_each(|(to, v)| *to = *v);
         }
-        let levels = origins.iter().map(|&o| layout.level(self.view(o))).collect();
-        let ceiling = 2.0 * self.filled.iter().copied().fold(0.0, f64::max);
-        let origins = origins.to_vec();
-        Rows { layout, origins, x, y, levels, ceiling }
+        Rows {
+            layout: layout.clone(),
+            scaling,
+            x,
+            y: self.actuals(origins),
+            levels: origins.iter().map(|&o| layout.level(self.view(o))).collect(),
+            highest: self.filled.iter().copied().fold(0.0, f64::max),
+            origins: origins.to_vec(),
+        }
+    }
+
+    /// What a method says at each of `origins`: origins × steps ahead.
+    pub fn forecasts(&self, origins: &[usize], says: impl Fn(View, &mut [f64])) -> Array2<f64> {
+        let mut forecasts = Array2::zeros((origins.len(), self.horizon));
+        let mut path = vec![0.0; self.horizon];
+        for (&o, mut row) in origins.iter().zip(forecasts.rows_mut()) {
+            says(self.view(o), &mut path);
+            row.iter_mut().zip(&path).for_each(|(to, y)| *to = *y);
+        }
+        forecasts
+    }
+
+    /// What came after each of `origins`: origins × steps ahead.
+    pub fn actuals(&self, origins: &[usize]) -> Array2<f64> {
+        Array2::from_shape_fn((origins.len(), self.horizon), |(i, h)| {
+            self.values[origins[i] + 1 + h]
+        })
     }
 }

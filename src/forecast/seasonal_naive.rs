@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::features::View;
+use super::{Fitted, features::View};
 
 /// Repeats the values of one season ago.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,10 @@ pub struct SeasonalNaive {
 }
 
 impl SeasonalNaive {
+    pub fn fitted(season_length: usize) -> Fitted {
+        Fitted::SeasonalNaive(SeasonalNaive { season_length })
+    }
+
     /// Forecast of `out.len()` steps from the origin of `view`; beyond one season it repeats
     /// itself.
     pub fn points(&self, view: View, out: &mut [f64]) {

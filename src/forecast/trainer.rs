@@ -1,17 +1,23 @@
-//! Pure: fits every candidate, scores them by rolling origin, keeps the best.
+//! Pure: fits every member, weighs them by rolling origin, calibrates the ensemble.
 //!
-//! All candidates forecast the same held-out origins, thousands where there is history enough, each
-//! with what was known then (the regression walks through the history, see [`super::regression`]).
-//! Their quantiles are calibrated on the older part of those errors and scored on the newer; the
-//! kept one is calibrated again on all of them.
+//! All members forecast the same held-out origins, thousands where there is history enough, each
+//! with what was known then (a regression walks through the history, see [`super::regression`]).
+//! From their errors come the weights of the ensemble (see [`super::ensemble`]) and, from the
+//! errors of the ensemble, its quantiles. These are calibrated on the older part of those errors
+//! and scored on the newer, and then calibrated again on all of them.
 
-use ndarray::Array2;
+use std::borrow::Cow;
+
+use ndarray::{Array2, ArrayView1, s};
 
 use super::{
-    Fitted, ForecastError, Method, Model, Training,
+    Fitted, ForecastError, MemberSkill, Method, Model, Training,
     accuracy::{MethodScore, SCORED, Tally},
     calibration::{Calibration, HeldOut},
-    features::{Layout, Scaling, View, mean},
+    censoring::for_training,
+    ensemble::{Ensemble, HeldOutPaths},
+    events::{Effects, Events},
+    features::{Layout, Scaling, mean},
     local_scale::ScaleLayout,
     naive::Naive,
     regression,
@@ -21,17 +27,17 @@ use super::{
 use crate::series::{Series, Time};
 
 /// Fewest steps with a value that are trained on.
-pub const MIN_POINTS: usize = 30;
+pub const MIN_POINTS: usize = 10;
+/// Fewest steps with a value by which members are compared.
+const MIN_COMPARED: usize = 30;
 /// Origins below which a regression is not tried.
 const MIN_ROWS: usize = 60;
-/// Origins that a calibration needs.
+/// Held-out origins that a comparison needs.
 const MIN_HELD_OUT: usize = 8;
 /// Share of the held-out origins that calibrates the score of the rest.
 const CALIBRATED: f64 = 0.5;
-/// Most refits of the regression in one training.
+/// Most refits of the regressions in one training.
 const MAX_REFITS: usize = 50;
-/// A method replaces a simpler one only if its pinball loss is lower by this factor.
-const WORTH: f64 = 0.98;
 
 /// What to train. The defaults serve live use; season lengths are always detected.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,34 +48,34 @@ pub struct TrainOptions {
     pub max_history: usize,
     /// Times that the regression is fitted again while the methods are compared on held-out data.
     pub origins: usize,
+    /// What is known to have happened and to happen; the methods learn from load without it.
+    pub events: Events,
 }
 
 impl Default for TrainOptions {
     fn default() -> TrainOptions {
-        TrainOptions { horizon: 12, max_history: 40_000, origins: 8 }
+        TrainOptions { horizon: 12, max_history: 40_000, origins: 8, events: Events::default() }
     }
 }
 
-/// Fits regression, seasonal-naive and naive on `history`, calibrates each on held-out errors and
-/// keeps the one with the lowest pinball loss on newer held-out errors; the simpler one where they
-/// are close.
+/// Fits every member that `history` can teach, weighs them and calibrates the ensemble on held-out
+/// errors. With fewer points than a comparison needs, but at least [`MIN_POINTS`], a cold start:
+/// the last value, with intervals of a random walk as restless as the history.
 ///
 /// # Errors
-/// [`ForecastError::TooShort`] if even the naive method has too little data.
+/// [`ForecastError::TooShort`] below [`MIN_POINTS`] points.
 pub fn train(now: Time, history: &Series, options: &TrainOptions) -> Result<Model, ForecastError> {
-    let mut candidates = candidates(now, history, options)?;
-    let mut kept = candidates.swap_remove(best(&candidates));
-    kept.model.training.scores = vec![kept.score];
-    candidates.sort_by(|a, b| a.score.pinball.total_cmp(&b.score.pinball));
-    kept.model.training.scores.extend(candidates.into_iter().map(|c| c.score));
-    Ok(kept.model)
-}
-
-/// Index of the candidate to keep: the lowest pinball loss, the simpler one where they are close.
-pub fn best(candidates: &[Candidate]) -> usize {
-    let pinball = |i: usize| candidates[i].score.pinball;
-    (1..candidates.len())
-        .fold(0, |best, i| if pinball(i) < WORTH * pinball(best) { i } else { best })
+    let material = Material::new(now, history, options)?;
+    let Some(taught) = material.teach() else { return Ok(material.cold_start()) };
+    let (fitted, forecasts) = taught.ensemble();
+    let Some((calibration, score)) = taught.calibrate(&forecasts, Method::Foresail) else {
+        return Ok(material.cold_start());
+    };
+    let members = taught.skills(&fitted);
+    let mut model = material.model(Fitted::Foresail(fitted), calibration);
+    model.training.scores = vec![score];
+    model.training.members = members;
+    Ok(model)
 }
 
 /// A fitted method, calibrated, and its score.
@@ -78,7 +84,7 @@ pub struct Candidate {
     pub score: MethodScore,
 }
 
-/// Every method that `history` can teach, the simplest first.
+/// Every member, each calibrated for itself, the simplest first, and the ensemble of them last.
 ///
 /// # Errors
 /// [`ForecastError::TooShort`] if there is none.
@@ -87,110 +93,218 @@ pub fn candidates(
     history: &Series,
     options: &TrainOptions,
 ) -> Result<Vec<Candidate>, ForecastError> {
-    let from = history.len().saturating_sub(options.max_history.max(MIN_POINTS));
-    let values = &history.values()[from..];
-    let points = values.iter().filter(|v| v.is_finite()).count();
-    let horizon = options.horizon.max(1);
-    let need = MIN_POINTS.max(2 * horizon + MIN_HELD_OUT);
-    if points < need {
-        return Err(ForecastError::TooShort { have: points, need });
-    }
-    let step_ms = history.step().as_millis() as i64;
-    let start_ms = history.time_at(from).timestamp_millis();
-    let sample = Sample::new(values, start_ms, step_ms, horizon);
-    let training = Training {
-        trained_at: now,
-        from: history.time_at(from),
-        to: history.end(),
-        points,
-        scores: Vec::new(),
+    let material = Material::new(now, history, options)?;
+    let have = material.training.points;
+    let need = material.to_compare();
+    let taught = material.teach().ok_or(ForecastError::TooShort { have, need })?;
+    let (ensemble, forecasts) = taught.ensemble();
+    let members = taught.members.iter().map(|m| (m.fitted.clone(), &m.forecasts));
+    let all = members.chain([(Fitted::Foresail(ensemble), &forecasts)]);
+    let candidate = |(fitted, forecasts): (Fitted, &Array2<f64>)| {
+        let (calibration, score) = taught.calibrate(forecasts, fitted.method())?;
+        Some(Candidate { model: material.model(fitted, calibration), score })
     };
-    let model = |(fitted, calibration, score)| Candidate {
-        model: Model {
+    Ok(all.filter_map(candidate).collect())
+}
+
+/// The history of one training, and what a model of it says about itself.
+struct Material<'a> {
+    sample: Sample<'a>,
+    effects: Option<Effects>,
+    training: Training,
+    step_ms: i64,
+    refits: usize,
+}
+
+/// A member and what it would have forecast, out of sample, at the held-out origins.
+struct Member {
+    fitted: Fitted,
+    /// origins × steps ahead.
+    forecasts: Array2<f64>,
+}
+
+/// All members, on the same held-out origins.
+struct Taught {
+    members: Vec<Member>,
+    /// Edges of the blocks of origins between which the members were fitted again.
+    blocks: Vec<usize>,
+    scale: ScaleLayout,
+    /// origins × columns of `scale`.
+    rows: Array2<f64>,
+    /// origins × steps ahead.
+    actuals: Array2<f64>,
+    /// Of the scores.
+    unit: f64,
+}
+
+impl<'a> Material<'a> {
+    fn new(
+        now: Time,
+        history: &'a Series,
+        options: &TrainOptions,
+    ) -> Result<Material<'a>, ForecastError> {
+        let from = history.len().saturating_sub(options.max_history.max(MIN_POINTS));
+        let values = for_training(history, from);
+        let points = values.iter().filter(|v| v.is_finite()).count();
+        if points < MIN_POINTS {
+            return Err(ForecastError::TooShort { have: points, need: MIN_POINTS });
+        }
+        let step_ms = history.step().as_millis() as i64;
+        let start_ms = history.time_at(from).timestamp_millis();
+        let effects = Effects::fit(&values, start_ms, step_ms, &options.events);
+        let quiet = effects.as_ref().and_then(|e| e.removed(&values, start_ms, step_ms));
+        let values = quiet.map_or(values, Cow::Owned);
+        let training = Training {
+            trained_at: now,
+            from: history.time_at(from),
+            to: history.end(),
+            points,
+            cold_start: false,
+            scores: Vec::new(),
+            members: Vec::new(),
+        };
+        let sample = Sample::new(values, start_ms, step_ms, options.horizon.max(1));
+        let refits = options.origins.clamp(1, MAX_REFITS);
+        Ok(Material { sample, effects, training, step_ms, refits })
+    }
+
+    /// Points below which members are not compared.
+    fn to_compare(&self) -> usize {
+        MIN_COMPARED.max(2 * self.sample.horizon + MIN_HELD_OUT)
+    }
+
+    /// Every member that the sample can teach, the simplest first; `None` with too little to
+    /// compare them by.
+    fn teach(&self) -> Option<Taught> {
+        let sample = &self.sample;
+        if self.training.points < self.to_compare() {
+            return None;
+        }
+        let season = sample.seasons.first().copied();
+        let scale = ScaleLayout::new(&sample.filled, sample.horizon, season);
+        let (walks, origins, blocks) = self.regress(&scale);
+        if origins.len() < MIN_HELD_OUT {
+            return None;
+        }
+        let simple = [Some(Fitted::Naive(Naive {})), season.map(SeasonalNaive::fitted)];
+        let simple = simple.into_iter().flatten().map(|fitted| {
+            let forecasts = sample.forecasts(&origins, |view, out| fitted.points(view, out));
+            Member { fitted, forecasts }
+        });
+        let regressions = walks
+            .into_iter()
+            .map(|w| Member { fitted: Fitted::Regression(w.regression), forecasts: w.forecasts });
+        let mut rows = Array2::zeros((origins.len(), scale.width()));
+        let mut row = Vec::new();
+        for (i, &o) in origins.iter().enumerate() {
+            scale.row(sample.view(o), &mut row);
+            rows.row_mut(i).iter_mut().zip(&row).for_each(|(to, v)| *to = *v);
+        }
+        Some(Taught {
+            members: simple.chain(regressions).collect(),
+            blocks,
+            scale,
+            rows,
+            actuals: sample.actuals(&origins),
+            unit: sample.unit,
+        })
+    }
+
+    /// The regressions' walks, if there is history enough for any, the held-out origins and the
+    /// edges of their blocks.
+    fn regress(&self, scale: &ScaleLayout) -> (Vec<regression::Walk>, Vec<usize>, Vec<usize>) {
+        let sample = &self.sample;
+        let layout = Layout::new(sample.filled.len(), sample.horizon, &sample.seasons);
+        let origins = sample.origins(layout.least().max(scale.context()));
+        let floor = 0.05 * mean(&sample.filled).abs();
+        let mut scalings = vec![Scaling::Absolute];
+        if floor > 0.0 {
+            scalings.extend([Scaling::Relative { floor }, Scaling::Log { floor }]);
+        }
+        if origins.len() < MIN_ROWS {
+            scalings.clear();
+        }
+        let walks: Vec<regression::Walk> = scalings
+            .into_iter()
+            .filter_map(|s| regression::fit(&sample.rows(&layout, s, &origins), self.refits).ok())
+            .collect();
+        if let Some(regression::Walk { from, tested, .. }) = walks.first() {
+            let blocks = tested.iter().map(|row| row - from).collect();
+            let held_out = origins[*from..].to_vec();
+            return (walks, held_out, blocks);
+        }
+        let context = scale.context().max(sample.seasons.first().copied().unwrap_or(1));
+        let origins = sample.origins(context);
+        let blocks = (0..=self.refits).map(|b| b * origins.len() / self.refits).collect();
+        (Vec::new(), origins, blocks)
+    }
+
+    fn model(&self, fitted: Fitted, calibration: Calibration) -> Model {
+        Model {
             fitted,
             calibration,
-            horizon,
-            step_ms: step_ms as u64,
-            season_lengths: sample.seasons.clone(),
-            training: training.clone(),
-        },
-        score,
-    };
-    let fits: Vec<_> =
-        fits(&sample, options.origins.clamp(1, MAX_REFITS)).into_iter().map(model).collect();
-    if fits.is_empty() {
-        return Err(ForecastError::TooShort { have: points, need: 2 * need });
-    }
-    Ok(fits)
-}
-
-/// Every method that the sample can teach, the simplest first.
-fn fits(sample: &Sample, refits: usize) -> Vec<(Fitted, Calibration, MethodScore)> {
-    let scale = ScaleLayout::new(&sample.filled, sample.horizon, sample.seasons.first().copied());
-    let (walk, origins) = regress(sample, &scale, refits);
-    let mut rows = Array2::zeros((origins.len(), scale.width()));
-    let mut actuals = Array2::zeros((origins.len(), sample.horizon));
-    let mut row = Vec::new();
-    for (i, &o) in origins.iter().enumerate() {
-        scale.row(sample.view(o), &mut row);
-        rows.row_mut(i).iter_mut().zip(&row).for_each(|(to, v)| *to = *v);
-        actuals.row_mut(i).iter_mut().zip(&sample.values[o + 1..]).for_each(|(to, v)| *to = *v);
-    }
-    let forecasts = |points: &dyn Fn(View, &mut [f64])| {
-        let mut out = Vec::with_capacity(origins.len() * sample.horizon);
-        let mut path = vec![0.0; sample.horizon];
-        for &o in &origins {
-            points(sample.view(o), &mut path);
-            out.extend_from_slice(&path);
-        }
-        Array2::from_shape_vec((origins.len(), sample.horizon), out)
-            .expect("one path of `horizon` steps for each origin")
-    };
-    let naive = Naive {};
-    let mut methods = vec![(Fitted::Naive(naive), forecasts(&|view, out| naive.points(view, out)))];
-    if let Some(&season_length) = sample.seasons.first() {
-        let seasonal = SeasonalNaive { season_length };
-        let paths = forecasts(&|view, out| seasonal.points(view, out));
-        methods.push((Fitted::SeasonalNaive(seasonal), paths));
-    }
-    methods.extend(walk.map(|w| (Fitted::Regression(w.regression), w.forecasts)));
-    methods
-        .into_iter()
-        .filter_map(|(fitted, forecasts)| {
-            let held_out =
-                HeldOut { rows: rows.view(), forecasts: forecasts.view(), actuals: actuals.view() };
-            let (calibration, score) = calibrate(held_out, &scale, fitted.method(), sample.unit)?;
-            Some((fitted, calibration, score))
-        })
-        .collect()
-}
-
-/// The regression's walk, if there is history enough for one, and the held-out origins.
-fn regress(
-    sample: &Sample,
-    scale: &ScaleLayout,
-    refits: usize,
-) -> (Option<regression::Walk>, Vec<usize>) {
-    let floor = 0.05 * mean(&sample.filled).abs();
-    let layout = |s| Layout::new(sample.filled.len(), sample.horizon, &sample.seasons, s);
-    let context = layout(Scaling::Absolute).context().max(scale.context());
-    let origins = sample.origins(context);
-    if origins.len() >= MIN_ROWS {
-        let mut walks =
-            [Some(Scaling::Absolute), (floor > 0.0).then_some(Scaling::Relative { floor })]
-                .into_iter()
-                .flatten()
-                .filter_map(|s| regression::fit(&sample.rows(layout(s), &origins), refits).ok());
-        let best = walks
-            .next()
-            .map(|first| walks.fold(first, |best, w| if w.error < best.error { w } else { best }));
-        if let Some(walk) = best {
-            let held_out = origins[walk.from..].to_vec();
-            return (Some(walk), held_out);
+            horizon: self.sample.horizon,
+            step_ms: self.step_ms as u64,
+            season_lengths: self.sample.seasons.clone(),
+            training: self.training.clone(),
+            effects: self.effects.clone(),
         }
     }
-    let context = scale.context().max(sample.seasons.first().copied().unwrap_or(1));
-    (None, sample.origins(context))
+
+    fn cold_start(&self) -> Model {
+        let calibration = Calibration::random_walk(&self.sample.values, self.sample.horizon);
+        let mut model = self.model(Fitted::Naive(Naive {}), calibration);
+        model.training.cold_start = true;
+        model
+    }
+}
+
+impl Taught {
+    /// The members with their weights, and what they would have forecast together.
+    fn ensemble(&self) -> (Ensemble, Array2<f64>) {
+        let paths = HeldOutPaths {
+            members: self.members.iter().map(|m| m.forecasts.view()).collect(),
+            actuals: self.actuals.view(),
+        };
+        let (weights, forecasts) = paths.walk(&self.blocks);
+        let members = self.members.iter().map(|m| m.fitted.clone()).collect();
+        (Ensemble { members, weights }, forecasts)
+    }
+
+    /// Errors of each member on the newer held-out origins, and its weight; the heaviest first.
+    fn skills(&self, ensemble: &Ensemble) -> Vec<MemberSkill> {
+        let newer = s![self.older().., ..];
+        let skill = |(member, weights): (&Member, ArrayView1<f64>)| {
+            let errors = &member.forecasts.slice(newer) - &self.actuals.slice(newer);
+            MemberSkill {
+                method: member.fitted.method(),
+                mase: errors.mapv(f64::abs).mean().unwrap_or(0.0) / self.unit,
+                weight: weights.mean().unwrap_or(0.0),
+            }
+        };
+        let mut skills: Vec<MemberSkill> =
+            self.members.iter().zip(ensemble.weights.rows()).map(skill).collect();
+        skills.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        skills
+    }
+
+    /// Held-out origins that calibrate the score of the rest.
+    fn older(&self) -> usize {
+        (self.actuals.nrows() as f64 * CALIBRATED) as usize
+    }
+
+    fn calibrate(
+        &self,
+        forecasts: &Array2<f64>,
+        method: Method,
+    ) -> Option<(Calibration, MethodScore)> {
+        let held_out = HeldOut {
+            rows: self.rows.view(),
+            forecasts: forecasts.view(),
+            actuals: self.actuals.view(),
+        };
+        calibrate(held_out, self.older(), &self.scale, method, self.unit)
+    }
 }
 
 /// Calibrates on the older held-out errors and scores on the newer, with a local and with a
@@ -198,15 +312,12 @@ fn regress(
 /// them.
 fn calibrate(
     held_out: HeldOut,
+    older: usize,
     layout: &ScaleLayout,
     method: Method,
     unit: f64,
 ) -> Option<(Calibration, MethodScore)> {
-    let n = held_out.origins();
-    if n < MIN_HELD_OUT {
-        return None;
-    }
-    let (older, newer) = held_out.split_at((n as f64 * CALIBRATED) as usize);
+    let (older, newer) = held_out.split_at(older);
     let score = |local: bool| {
         let calibration = Calibration::fit(older, layout, local)?;
         Some((local, score(&calibration, newer, method, unit)?))
@@ -241,149 +352,4 @@ fn score(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use chrono::DateTime;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::forecast::QUANTILES;
-
-    fn series(values: Vec<f64>) -> Series {
-        let start = DateTime::from_timestamp_millis(1_700_000_000_000).expect("in range");
-        Series::new(start, Duration::from_millis(250), values)
-    }
-
-    fn trained(values: Vec<f64>, horizon: usize) -> Result<(Series, Model), ForecastError> {
-        let history = series(values);
-        let options = TrainOptions { horizon, origins: 3, ..TrainOptions::default() };
-        train(history.end(), &history, &options).map(|model| (history, model))
-    }
-
-    /// A steep peak in every 40 steps on a noise that repeats only after a long time.
-    fn peaks(i: usize) -> f64 {
-        let noise = ((i * 7919) % 101) as f64 / 101.0 - 0.5;
-        (if (24..32).contains(&(i % 40)) { 3.0 } else { 0.6 }) + 0.4 * noise
-    }
-
-    /// Trains, and forecasts with quantiles that are finite, ordered and not negative.
-    fn check(values: Vec<f64>, horizon: usize) -> Option<Method> {
-        let (history, model) = match trained(values, horizon) {
-            Ok(trained) => trained,
-            Err(ForecastError::TooShort { .. }) => return None,
-            Err(e) => panic!("{e}"),
-        };
-        let recent = &history.values()[history.len() - 12..];
-        let forecast = match model.forecast(&history, horizon, &QUANTILES) {
-            Err(ForecastError::NoRecentData(_)) if recent.iter().all(|v| v.is_nan()) => {
-                return None;
-            }
-            other => other.expect("a model forecasts from what it was trained on"),
-        };
-        assert_eq!(forecast.horizon(), horizon);
-        for paths in [&forecast.paths, &forecast.peaks] {
-            for h in 0..horizon {
-                let column: Vec<f64> = paths.iter().map(|path| path[h]).collect();
-                assert!(column.iter().all(|v| v.is_finite() && *v >= 0.0), "{column:?}");
-                assert!(column.is_sorted(), "{column:?}");
-            }
-        }
-        for (path, peak) in forecast.paths.iter().zip(&forecast.peaks) {
-            assert!(peak.is_sorted() && path.iter().zip(peak).all(|(s, p)| s <= p));
-        }
-        assert_eq!(
-            forecast.point,
-            forecast.paths[QUANTILES.iter().position(|&q| q == 0.5).unwrap()]
-        );
-        Some(model.method())
-    }
-
-    #[test]
-    fn degenerate_loads_are_trained_on_without_a_fuss() {
-        let n = 240;
-        let shift = |i: usize| if i < 160 { 1.0 } else { 50.0 };
-        check((0..n).map(shift).collect(), 12);
-        check((0..n).map(|i| if i % 97 == 0 { 1e6 } else { 0.0 }).collect(), 12);
-        check((0..n).map(|i| if i % 3 == 0 { f64::NAN } else { peaks(i) }).collect(), 12);
-        check(
-            (0..n).map(|i| if (100..160).contains(&i) { f64::NAN } else { peaks(i) }).collect(),
-            12,
-        );
-        check((0..n).map(|i| if i > 220 { f64::NAN } else { peaks(i) }).collect(), 12);
-        check((0..n).map(|i| if i % 2 == 0 { 1e150 } else { -1e150 }).collect(), 3);
-        check(vec![f64::NAN; n], 12);
-        for constant in [0.0, 7.5] {
-            let (history, model) = trained(vec![constant; n], 12).unwrap();
-            assert_eq!(model.method(), Method::Naive, "nothing is worth more than the simplest");
-            let forecast = model.forecast(&history, 12, &QUANTILES).unwrap();
-            assert!(forecast.paths.iter().flatten().all(|v| *v == constant));
-        }
-    }
-
-    #[test]
-    fn too_little_history_is_refused_with_what_is_needed() {
-        // At least 30 points, and for long horizons 2 x 20 + 8.
-        for (points, horizon, need) in [(0, 12, 32), (31, 12, 32), (47, 20, 48), (29, 1, 30)] {
-            let error = trained(vec![1.0; points], horizon).unwrap_err();
-            assert_eq!(error, ForecastError::TooShort { have: points, need });
-        }
-        assert_eq!(check((0..32).map(peaks).collect(), 12), Some(Method::Naive));
-    }
-
-    #[test]
-    fn recurring_peaks_are_foreseen() {
-        let (mut history, model) = trained((0..244).map(peaks).collect(), 12).unwrap();
-        assert_eq!(model.season_lengths.first(), Some(&40));
-        assert_ne!(model.method(), Method::Naive);
-        // 260 is 20 into a period: 0.6 now, the peak of 3.0 four to eleven steps ahead.
-        for i in 244..260 {
-            history.push(peaks(i));
-        }
-        let forecast = model.forecast(&history, 12, &QUANTILES).unwrap();
-        assert!(forecast.point[2] < 1.2 && forecast.point[6] > 2.4, "{:?}", forecast.point);
-        assert!(forecast.peak(4, 0.5).unwrap() < 1.4 && forecast.peak(12, 0.5).unwrap() > 2.6);
-    }
-
-    #[test]
-    fn only_the_context_matters_and_it_must_be_there() {
-        let (history, model) = trained((0..400).map(peaks).collect(), 6).unwrap();
-        let context = model.context();
-        let last = history.slice(history.len() - context..history.len());
-        assert_eq!(model.forecast(&last, 6, &QUANTILES), model.forecast(&history, 6, &QUANTILES));
-        let short = history.slice(history.len() - context + 1..history.len());
-        let error = ForecastError::TooShort { have: context - 1, need: context };
-        assert_eq!(model.forecast(&short, 6, &QUANTILES), Err(error));
-        let other = Series::new(history.start(), Duration::from_secs(1), vec![1.0; 400]);
-        assert!(matches!(model.forecast(&other, 6, &QUANTILES), Err(ForecastError::Step { .. })));
-    }
-
-    #[test]
-    fn a_model_survives_json_exactly() {
-        let (history, model) = trained((0..400).map(peaks).collect(), 6).unwrap();
-        let back: Model = serde_json::from_str(&serde_json::to_string(&model).unwrap()).unwrap();
-        assert_eq!(back, model);
-        assert_eq!(back.forecast(&history, 6, &[0.9]), model.forecast(&history, 6, &[0.9]));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
-        #[test]
-        fn whatever_came_quantiles_are_finite_ordered_and_not_negative(
-            pieces in prop::collection::vec((0usize..5, 1usize..90, -1e3f64..1e6), 1..6),
-            horizon in 1usize..16,
-        ) {
-            let mut values = Vec::new();
-            for (kind, length, size) in pieces {
-                values.extend((0..length).map(|i| match kind {
-                    0 => f64::NAN,
-                    1 => size,
-                    2 => size * peaks(i),
-                    3 => if i % 17 == 0 { size * 100.0 } else { 0.0 },
-                    _ => (i as f64 * size).sin() * size,
-                }));
-            }
-            check(values, horizon);
-        }
-    }
-}
+mod tests;

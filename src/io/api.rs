@@ -10,6 +10,7 @@ pub mod actions;
 pub mod error;
 pub mod jobs;
 pub mod metrics;
+pub mod models;
 pub mod query;
 pub mod services;
 pub mod view;
@@ -141,6 +142,11 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(actions::compare))
         .routes(routes!(actions::push_samples))
         .routes(routes!(actions::set_override, actions::end_override))
+        .routes(routes!(models::list))
+        .routes(routes!(models::show))
+        .routes(routes!(models::promote))
+        .routes(routes!(models::rollback))
+        .routes(routes!(models::unpin))
         .routes(routes!(jobs::job))
         .split_for_parts();
     document.paths.paths.values_mut().for_each(refuse_without_token);

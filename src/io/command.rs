@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod forecast;
 pub mod import;
+pub mod models;
 mod output;
 pub mod plan;
 mod recorded;

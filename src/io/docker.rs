@@ -10,8 +10,12 @@ use hyper::http::uri::Authority;
 use crate::io::actuator::ActuatorError;
 use crate::io::collector::MetricsError;
 
-/// Longest wait for an answer to a request that the engine can serve at once.
+/// Longest wait for an answer to a question.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for a container to be made, started or removed. A busy engine takes its time, and
+/// who gives up too early throws away what was about to work.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.
 #[derive(Debug, Clone)]

@@ -1,200 +1,150 @@
-//! I/O: pictures as SVG: history and forecast with its fan of quantiles.
+//! Pure: pictures as SVG: load, the fan of a forecast, and what came.
+//!
+//! Written by hand instead of by a plotting crate, whose fixed colours cannot follow the reader's
+//! light or dark scheme: everything visible has a class, and [`STYLE`] gives the colours.
 
-use std::path::Path;
+mod axis;
+mod frame;
+mod strip;
 
-use chrono::DateTime;
-use plotters::prelude::*;
+use crate::series::Series;
+use frame::Frame;
+pub use strip::strip;
 
-use crate::forecast::Forecast;
-use crate::series::{Series, Time};
+/// Colours and type of every picture: once for each file that holds pictures.
+pub const STYLE: &str = "\
+.chart { font: 12px system-ui, sans-serif } .chart text { fill: #555 }
+.chart .title { font-size: 16px; font-weight: 600; fill: #1b1b1b }
+.chart .paper { fill: #fff } .chart .grid { stroke: #e6e6e6 } .chart .axis { stroke: #999 }
+.chart .origin { stroke: #777; stroke-dasharray: 4 3 } .chart path { fill: none }
+.chart .band { fill: #1c6dd0; fill-opacity: .17 } .chart .dot { fill: #3a3a3a }
+.chart .history { stroke: #3a3a3a; stroke-width: 1.5 }
+.chart .median { stroke: #1c6dd0; stroke-width: 2 }
+.chart .mark { stroke: #1c6dd0; stroke-opacity: .4 }
+.chart .actual { stroke: #d4480b; stroke-width: 1.8 } .chart .dot.actual { fill: #d4480b }
+@media (prefers-color-scheme: dark) {
+.chart text { fill: #a9b0ba } .chart .title { fill: #eceff4 } .chart .paper { fill: #14171c }
+.chart .grid { stroke: #2a2f37 } .chart .axis { stroke: #6b7380 } .chart .origin { stroke: #8a929e }
+.chart .band { fill: #5aa2ff; fill-opacity: .2 } .chart .history { stroke: #cdd2da }
+.chart .median { stroke: #6fb0ff } .chart .actual { stroke: #ff9550 }
+.chart .dot { fill: #cdd2da } .chart .dot.actual { fill: #ff9550 }
+}
+";
 
-const SIZE: (u32, u32) = (960, 420);
-const HISTORY: RGBColor = RGBColor(68, 68, 68);
-const FORECAST: RGBColor = RGBColor(21, 101, 192);
-/// Most instants on the time axis.
-const MAX_TICKS: usize = 9;
-/// Opacity of one band of the fan; the bands lie on each other, so the middle is darkest.
-const BAND: f64 = 0.18;
-
-/// Draws `history` and after it `forecast`: the median as a line, each pair of quantiles that lie
-/// as far from the median as a band. Gaps of the history are left open.
-///
-/// # Errors
-/// Why the file cannot be written, or that there is nothing to draw.
-pub fn forecast_svg(
-    path: &Path,
-    title: &str,
-    history: &Series,
-    forecast: &Forecast,
-) -> Result<(), String> {
-    let mut svg = String::new();
-    draw(&mut svg, title, history, forecast).map_err(|e| e.to_string())?;
-    std::fs::write(path, svg).map_err(|e| e.to_string())
+/// The central intervals of a fan, widest first, by their lower quantile.
+const BANDS: [(f64, &str); 3] = [(0.01, "98 %"), (0.1, "80 %"), (0.25, "50 %")];
+/// Load up to an origin, the forecast after it, and what came. Everything is cut to `series`.
+#[derive(Debug, Clone)]
+pub struct Chart<'a> {
+    /// Above the picture, with a legend; nothing of both if empty.
+    pub title: &'a str,
+    /// What the value axis shows.
+    pub quantity: &'a str,
+    /// Width and height in pixels.
+    pub size: (f64, f64),
+    /// History, and from `seen` on what came, at least as a gap up to the end of the picture.
+    pub series: &'a Series,
+    /// Steps of `series` that the forecast has seen.
+    pub seen: usize,
+    /// Ascending.
+    pub quantiles: &'a [f64],
+    /// From step `seen` on.
+    pub point: &'a [f64],
+    /// `paths[q][h]`, as in a forecast.
+    pub paths: &'a [Vec<f64>],
 }
 
-fn draw(
-    svg: &mut String,
-    title: &str,
-    history: &Series,
-    forecast: &Forecast,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let step_ms = forecast.step_ms as i64;
-    let seen: Vec<(i64, f64)> =
-        (0..history.len()).map(|i| (millis(history.time_at(i)), history.values()[i])).collect();
-    let path = |values: &[f64]| -> Vec<(i64, f64)> {
-        let times = (0..).map(|h| millis(forecast.origin) + step_ms * h);
-        let newest = seen.last().copied().filter(|(_, v)| v.is_finite());
-        newest.into_iter().chain(times.zip(values.iter().copied())).collect()
-    };
-    let all = || seen.iter().copied().chain(forecast.paths.iter().flat_map(|p| path(p)));
-    let times = || all().map(|(ms, _)| ms);
-    let (Some(from), Some(to)) = (times().min(), times().max()) else {
-        return Err("nothing to draw".into());
-    };
-    let top = all().map(|(_, v)| v).chain(forecast.point.iter().copied()).fold(0.0, f64::max);
-    let top = if top > 0.0 { 1.05 * top } else { 1.0 };
-
-    let (ticks, format) = ticks(from, to + step_ms);
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(32)
-        .y_label_area_size(56)
-        .build_cartesian_2d((from..to + step_ms).with_key_points(ticks), 0.0..top)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .x_labels(MAX_TICKS)
-        .x_label_formatter(&|ms| label(*ms, format))
-        .draw()?;
-    for (low, high) in bands(forecast) {
-        let back = path(high).into_iter().rev();
-        let outline: Vec<_> = path(low).into_iter().chain(back).collect();
-        chart.draw_series([Polygon::new(outline, FORECAST.mix(BAND))])?;
+impl Chart<'_> {
+    /// A file of its own.
+    pub fn file(&self) -> String {
+        let (width, height) = self.size;
+        let paper = format!(r#"<rect class="paper" width="{width}" height="{height}"/>"#);
+        self.svg(&format!("\n<style>\n{STYLE}</style>\n{paper}\n"))
     }
-    for run in seen.split(|(_, v)| v.is_nan()).filter(|run| !run.is_empty()) {
-        chart.draw_series(LineSeries::new(run.iter().copied(), HISTORY))?;
+
+    /// An element of a page that has [`STYLE`].
+    pub fn inline(&self) -> String {
+        self.svg("")
     }
-    chart.draw_series(LineSeries::new(path(&forecast.point), FORECAST.stroke_width(2)))?;
-    root.present()?;
-    Ok(())
+
+    fn svg(&self, before: &str) -> String {
+        let (width, height) = self.size;
+        let name = escape(if self.title.is_empty() { self.quantity } else { self.title });
+        let mut svg = format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{name}""#
+        );
+        svg += &format!(r#" viewBox="0 0 {width} {height}" width="{width}" height="{height}">"#);
+        svg += before;
+        let bands: Vec<_> = BANDS.iter().filter_map(|b| Some((self.band(b.0)?, b.1))).collect();
+        let frame = Frame::around(self);
+        frame.write_axes(&mut svg, self.quantity);
+        let values = self.series.values();
+        let (history, came) = values.split_at(self.seen.min(values.len()));
+        // Whatever begins at the origin is joined to the last value before it.
+        let origin = self.seen.saturating_sub(1);
+        let joined = |path: &[f64]| -> Vec<f64> {
+            history.last().into_iter().chain(path).copied().collect()
+        };
+        for ((low, high), _) in &bands {
+            frame.write_band(&mut svg, origin, &joined(low), &joined(high));
+        }
+        frame.write_origin(&mut svg, origin);
+        frame.write_line(&mut svg, "history", 0, history);
+        frame.write_line(&mut svg, "median", origin, &joined(self.point));
+        let has_come = came.iter().any(|v| v.is_finite());
+        if has_come {
+            frame.write_line(&mut svg, "actual", origin, &joined(came));
+        }
+        if !self.title.is_empty() {
+            let intervals = bands.iter().map(|b| b.1).collect::<Vec<_>>();
+            write_heading(&mut svg, self.title, has_come, &intervals);
+        }
+        svg + "</svg>\n"
+    }
+
+    /// Paths of quantile `low` and of its mirror, where both are carried.
+    fn band(&self, low: f64) -> Option<(&[f64], &[f64])> {
+        let path = |q: f64| {
+            let carried = self.quantiles.iter().position(|c| (c - q).abs() < 1e-9)?;
+            self.paths.get(carried).map(Vec::as_slice)
+        };
+        Some((path(low)?, path(1.0 - low)?))
+    }
 }
 
-/// Pairs of paths whose quantiles add up to 1, the widest first.
-fn bands(forecast: &Forecast) -> impl Iterator<Item = (&[f64], &[f64])> {
-    let paths = || forecast.quantiles.iter().zip(&forecast.paths);
-    paths().filter(|(q, _)| **q < 0.5).filter_map(move |(low, below)| {
-        let (_, above) = paths().find(|(high, _)| (**high - (1.0 - low)).abs() < 1e-9)?;
-        Some((below.as_slice(), above.as_slice()))
-    })
+/// Text as XML and HTML show it.
+pub fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    // XML has no other control characters, not even escaped.
+    text.replace('"', "&quot;").replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-/// Instants between `from` and `to` that are round in UTC, and how to write them.
-fn ticks(from: i64, to: i64) -> (Vec<i64>, &'static str) {
-    const SECOND: i64 = 1_000;
-    const HOUR: i64 = 3_600 * SECOND;
-    const ROUND: [i64; 6] =
-        [SECOND, 5 * SECOND, 15 * SECOND, 60 * SECOND, 300 * SECOND, 900 * SECOND];
-    const ROUND_HOURS: [i64; 6] = [1, 3, 6, 12, 24, 7 * 24];
-    let few = |distance: &i64| (to - from) / distance < MAX_TICKS as i64;
-    let hours = ROUND_HOURS.map(|h| h * HOUR);
-    let distance = ROUND.into_iter().chain(hours).find(few).unwrap_or((to - from).max(1));
-    let first = from.div_euclid(distance) * distance + distance;
-    let format = match distance {
-        d if d < 60 * SECOND => "%H:%M:%S",
-        d if d < 24 * HOUR => "%m-%d %H:%M",
-        _ => "%Y-%m-%d",
-    };
-    ((first..=to).step_by(distance.unsigned_abs() as usize).collect(), format)
+/// The title, and below it what the lines and bands are.
+fn write_heading(svg: &mut String, title: &str, has_come: bool, intervals: &[&str]) {
+    let title = escape(title);
+    *svg += &format!(r#"<text class="title" x="16" y="28">{title}</text>"#);
+    let lines = [("history", "load"), ("median", "forecast (median)")];
+    let came = has_come.then_some(("actual", "what came"));
+    let mut x = 16.0;
+    for (class, name) in lines.into_iter().chain(came) {
+        *svg += &format!(r#"<path class="{class}" d="M{x:.0} 48h22"/>"#);
+        x = write_legend_text(svg, x, name);
+    }
+    for (i, name) in intervals.iter().enumerate() {
+        // As dark as in the plot, where the narrower bands lie on the wider.
+        for _ in 0..=i {
+            *svg += &format!(r#"<rect class="band" x="{x:.0}" y="41" width="22" height="14"/>"#);
+        }
+        x = write_legend_text(svg, x, &format!("{name} interval"));
+    }
+    svg.push('\n');
 }
 
-fn millis(time: Time) -> i64 {
-    time.timestamp_millis()
-}
-
-fn label(ms: i64, format: &str) -> String {
-    DateTime::from_timestamp_millis(ms).map_or_else(String::new, |t| t.format(format).to_string())
+/// Gives where the next entry begins: a letter is at most about 7 pixels wide.
+fn write_legend_text(svg: &mut String, x: f64, name: &str) -> f64 {
+    *svg += &format!(r#"<text x="{:.0}" y="52">{name}</text>"#, x + 28.0);
+    x + 28.0 + 7.0 * name.len() as f64 + 18.0
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::forecast::Method;
-
-    fn forecast(steps: usize) -> Forecast {
-        let path = |v: f64| vec![v; steps];
-        Forecast {
-            method: Method::Naive,
-            origin: DateTime::from_timestamp_millis(4_000).unwrap(),
-            step_ms: 1_000,
-            quantiles: vec![0.1, 0.25, 0.5, 0.9],
-            point: path(2.0),
-            paths: vec![path(1.0), path(1.5), path(2.0), path(3.0)],
-            peaks: vec![path(1.0), path(1.5), path(2.0), path(3.0)],
-        }
-    }
-
-    #[test]
-    fn a_picture_has_a_band_for_each_pair_and_a_line_for_each_run() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.svg");
-        let values = vec![1.0, 2.0, f64::NAN, 3.0];
-        let history = Series::new(DateTime::UNIX_EPOCH, Duration::from_secs(1), values);
-        forecast_svg(&path, "a <b> & c", &history, &forecast(3)).unwrap();
-        let svg = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(svg.matches("<polygon").count(), 1, "0.1 has its 0.9, 0.25 has no 0.75");
-        assert!(svg.ends_with("</svg>\n") && svg.contains("a &lt;b&gt; &amp; c"));
-        assert!(forecast_svg(&folder.path().join("no/a.svg"), "", &history, &forecast(3)).is_err());
-    }
-
-    #[test]
-    fn ticks_are_round_and_few() {
-        let check = |from, to, want: &[&str]| {
-            let (ticks, format) = ticks(from, to);
-            let labels: Vec<String> = ticks.into_iter().map(|ms| label(ms, format)).collect();
-            assert_eq!(labels, want);
-        };
-        check(500, 3_500, &["00:00:01", "00:00:02", "00:00:03"]);
-        check(
-            0,
-            7 * 900_000 - 1,
-            &[
-                "01-01 00:15",
-                "01-01 00:30",
-                "01-01 00:45",
-                "01-01 01:00",
-                "01-01 01:15",
-                "01-01 01:30",
-            ],
-        );
-        check(
-            1,
-            2 * 86_400_000,
-            &[
-                "01-01 06:00",
-                "01-01 12:00",
-                "01-01 18:00",
-                "01-02 00:00",
-                "01-02 06:00",
-                "01-02 12:00",
-                "01-02 18:00",
-                "01-03 00:00",
-            ],
-        );
-        check(0, 3 * 86_400_000 * 365, &["1972-12-31"]);
-    }
-
-    #[test]
-    fn nothing_to_draw_is_an_error_and_zeros_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.svg");
-        let empty = Series::new(DateTime::UNIX_EPOCH, Duration::from_secs(1), vec![]);
-        assert!(forecast_svg(&path, "", &empty, &forecast(0)).is_err());
-        let zeros = Series::new(DateTime::UNIX_EPOCH, Duration::from_secs(1), vec![0.0, f64::NAN]);
-        forecast_svg(&path, "", &zeros, &forecast(0)).unwrap();
-    }
-}
+mod tests;

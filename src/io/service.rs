@@ -3,8 +3,11 @@
 //! [`start`] brings up the store, the API, a proxy and a [`runner`] for each service. A [`Service`]
 //! is a cheap handle; readers take its newest [`Snapshot`] and never wait for the runner.
 
+mod back_off;
+mod calendar;
 mod decisions;
 mod lock;
+mod models;
 mod runner;
 mod start;
 mod state;
@@ -20,15 +23,18 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use models::{Learned, ModelError};
 pub use start::{Running, StartError, start};
 
 use self::state::State;
+use super::artifact::catalog::ModelInfo;
+use super::artifact::in_use::InUse;
 use super::store::{DemandRow, Store, StoreError};
-use crate::autoscaler::DemandSample;
+use crate::autoscaler::{DemandSample, Learning};
 use crate::balancer::{self, Key};
 use crate::config;
 use crate::fleet::Replica;
-use crate::forecast::{Forecast, ForecastError, Method, Model, Training, trainer};
+use crate::forecast::{Forecast, ForecastError};
 use crate::planner::Decision;
 use crate::series::{Series, Time};
 
@@ -46,7 +52,9 @@ pub struct Snapshot {
     pub decisions: Vec<Arc<Decision>>,
     /// As the last decision saw it.
     pub forecast: Option<Arc<Forecast>>,
+    /// The model in use.
     pub model: Option<ModelInfo>,
+    pub learning: Learning,
     pub startup_delay: Duration,
     pub override_: Option<Override>,
     pub counters: Counters,
@@ -57,31 +65,6 @@ pub struct Snapshot {
     /// Requests answered by the replicas now in the fleet, and how many of them failed.
     pub requests_total: u64,
     pub request_failures_total: u64,
-}
-
-/// The model in use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ModelInfo {
-    /// `None` if it could not be saved.
-    pub version: Option<u32>,
-    pub method: Method,
-    pub season_lengths: Vec<usize>,
-    pub horizon: usize,
-    pub step_ms: u64,
-    pub training: Training,
-}
-
-impl ModelInfo {
-    fn new(version: Option<u32>, model: &Model) -> ModelInfo {
-        ModelInfo {
-            version,
-            method: model.method(),
-            season_lengths: model.season_lengths.clone(),
-            horizon: model.horizon,
-            step_ms: model.step_ms,
-            training: model.training.clone(),
-        }
-    }
 }
 
 /// Totals since the start, for `/metrics`.
@@ -99,6 +82,12 @@ pub struct Counters {
     pub command_failures: u64,
     pub trainings: u64,
     pub training_failures: u64,
+    /// By what came of it: won or lost its match against the model in use.
+    pub matches: BTreeMap<&'static str, u64>,
+    pub drift_alarms: u64,
+    /// Model files that must not be used.
+    pub models_refused: u64,
+    pub model_save_failures: u64,
     pub source_failures: u64,
     pub store_failures: u64,
     pub overloaded_steps: u64,
@@ -136,6 +125,11 @@ struct Shared {
     config: config::Service,
     store: Arc<Store>,
     models: PathBuf,
+    /// Held while a model is trained: the next one is judged against what this one led to.
+    training: tokio::sync::Mutex<()>,
+    /// The record of the model in use as it was last followed; locked while it is changed, so that
+    /// trainings and promotions come one after the other.
+    in_use: tokio::sync::Mutex<Option<InUse>>,
     /// Folder of the decision log.
     decisions: PathBuf,
     retention: Duration,
@@ -217,37 +211,6 @@ impl Service {
     /// The demand window that training would use, for replays.
     pub async fn window(&self) -> Series {
         self.shared.state().autoscaler.window().clone()
-    }
-
-    /// Trains on the recorded load, saves and adopts the model. Takes as long as it takes.
-    ///
-    /// # Errors
-    /// [`ForecastError`] if there is too little data; the model in use stays.
-    pub async fn train(&self) -> Result<Model, ForecastError> {
-        let (series, options) = self.shared.state().autoscaler.training_set();
-        let trained = blocking(move || trainer::train(Utc::now(), &series, &options)).await;
-        match trained {
-            Ok(model) => {
-                let shared = self.shared.clone();
-                let saved = model.clone();
-                let version = blocking(move || {
-                    super::artifact::save(&shared.models, &shared.config.name, &saved)
-                });
-                let version = match version.await {
-                    Ok((version, _)) => Some(version),
-                    Err(error) => {
-                        tracing::warn!(service = self.config().name, %error, "model not saved");
-                        None
-                    }
-                };
-                self.shared.state().adopt(version, model.clone());
-                Ok(model)
-            }
-            Err(error) => {
-                self.shared.state().counters.training_failures += 1;
-                Err(error)
-            }
-        }
     }
 
     /// Takes in demand measured elsewhere, in the service's unit.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::frames::Kind;
 use super::atomic_file;
 use super::collector::Sample;
-use crate::series::{Series, SeriesError, Time};
+use crate::series::{Point, Series, SeriesError, Time};
 
 /// What a service did at one evaluation; a row of the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -315,7 +315,10 @@ pub fn demand_series(
     step: Duration,
 ) -> Result<Series, SeriesError> {
     let half = interval.as_millis() as i64 / 2;
-    let point = |row: &DemandRow| Some((row.time.timestamp_millis() - half, row.demand?));
+    let point = |row: &DemandRow| {
+        let ms = row.time.timestamp_millis() - half;
+        Some(Point { ms, value: row.demand?, lower_bound: row.lower_bound })
+    };
     Series::from_points(&rows.iter().filter_map(point).collect::<Vec<_>>(), step)
 }
 
@@ -331,7 +334,7 @@ pub fn native_step_ms(times: &[i64]) -> Option<i64> {
 }
 
 /// A service's name becomes a folder, so it must not lead out of the store.
-fn check_service(name: &str) -> Result<(), StoreError> {
+pub fn check_service(name: &str) -> Result<(), StoreError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = (1..=MAX_SERVICE_NAME).contains(&name.len());
     if fits && !name.starts_with('.') && name.chars().all(allowed) {

@@ -5,7 +5,8 @@
 //! last value plus the recent quantiles of its own errors, the best that can be done without a
 //! model. Both losses decay over about a season. Trust is won by enough evidence of skill, kept
 //! inside a band so that it does not flicker, and lost at once after a run of peaks above the 0.99
-//! quantile; then the evidence starts anew.
+//! quantile or when the model is seen to drift; then the evidence starts anew. A model of too
+//! little history (a cold start) is scored like any other, but not trusted.
 //!
 //! Known limit: neighbouring lookaheads overlap, so `evidence` counts more than independent
 //! forecasts would.
@@ -37,6 +38,8 @@ struct Expected {
     seen: usize,
     last: f64,
     highest: f64,
+    /// Some step was a lower bound: the highest may have been higher.
+    lower_bound: bool,
     quantiles: Option<[f64; 3]>,
 }
 
@@ -50,7 +53,10 @@ pub struct Gate {
     decay: f64,
     evidence: u32,
     misses: usize,
-    demoted: bool,
+    /// Why the evidence started anew.
+    demoted: Option<&'static str>,
+    /// Values that a model of too little history learned from.
+    cold_start: Option<usize>,
     trusted: bool,
 }
 
@@ -64,15 +70,18 @@ impl Default for Gate {
             decay: 0.5f64.powf(1.0 / 200.0),
             evidence: 0,
             misses: 0,
-            demoted: false,
+            demoted: None,
+            cold_start: None,
             trusted: false,
         }
     }
 }
 
 impl Gate {
-    /// Sets the memory to about one season of `season_length` steps.
-    pub fn remember(&mut self, season_length: Option<usize>) {
+    /// Sets the memory to about one season of `season_length` steps. `cold_start`: values that the
+    /// model learned from, if they are too few to act on.
+    pub fn remember(&mut self, season_length: Option<usize>, cold_start: Option<usize>) {
+        self.cold_start = cold_start;
         let half_life = season_length.map_or(200.0, |s| s as f64);
         self.decay = 0.5f64.powf(1.0 / half_life.clamp(HALF_LIFE.0, HALF_LIFE.1));
     }
@@ -92,16 +101,24 @@ impl Gate {
             Some([a?, b?, c?])
         };
         let quantiles = forecast.and_then(read);
-        self.pending.push_back(Expected { steps, seen: 0, last, highest: 0.0, quantiles });
+        self.pending.push_back(Expected {
+            steps,
+            seen: 0,
+            last,
+            highest: 0.0,
+            lower_bound: false,
+            quantiles,
+        });
     }
 
-    /// Takes in the demand of the next step and scores what is due. A gap voids what was expected
-    /// across it.
-    pub fn realise(&mut self, demand: Option<f64>) {
+    /// Takes in the demand of the next step, or the least that it was, and scores what is due. A
+    /// gap voids what was expected across it; a lower bound is not held against what lies above it.
+    pub fn realise(&mut self, demand: Option<f64>, lower_bound: bool) {
         let Some(demand) = demand else { return self.pending.clear() };
         for expected in &mut self.pending {
             expected.seen += 1;
             expected.highest = expected.highest.max(demand);
+            expected.lower_bound |= lower_bound;
         }
         while self.pending.front().is_some_and(|e| e.seen >= e.steps) {
             if let Some(due) = self.pending.pop_front() {
@@ -112,8 +129,8 @@ impl Gate {
 
     fn score(&mut self, due: &Expected) {
         if let (Some(quantiles), Some(bar)) = (due.quantiles, self.bar(due.last)) {
-            self.loss = self.decay * self.loss + pinball(&quantiles, due.highest);
-            let bar_loss = pinball(&bar, due.highest) + INDIFFERENT * due.highest;
+            self.loss = self.decay * self.loss + pinball(&quantiles, due);
+            let bar_loss = pinball(&bar, due) + INDIFFERENT * due.highest;
             self.bar_loss = self.decay * self.bar_loss + bar_loss;
             self.evidence = self.evidence.saturating_add(1);
             let missed = due.highest > quantiles[SCORED.len() - 1] * (1.0 + 1e-9);
@@ -130,18 +147,23 @@ impl Gate {
     /// lookaheads.
     fn judge(&mut self, steps: usize) {
         if self.misses > 4 * steps + 4 {
-            *self = Gate {
-                demoted: true,
-                decay: self.decay,
-                pending: std::mem::take(&mut self.pending),
-                bar_errors: std::mem::take(&mut self.bar_errors),
-                ..Gate::default()
-            };
-            return;
+            return self.demote("a run of misses");
         }
         let needed = if self.trusted { SKILL_BAND.1 } else { SKILL_BAND.0 };
         let skilled = self.skill().is_some_and(|skill| skill >= needed);
         self.trusted = self.evidence >= EVIDENCE_MIN && skilled;
+    }
+
+    /// Takes trust away at once; evidence starts anew.
+    pub fn demote(&mut self, why: &'static str) {
+        *self = Gate {
+            demoted: Some(why),
+            decay: self.decay,
+            cold_start: self.cold_start,
+            pending: std::mem::take(&mut self.pending),
+            bar_errors: std::mem::take(&mut self.bar_errors),
+            ..Gate::default()
+        };
     }
 
     /// 1 - loss / loss of the bar; 0 where both are perfect.
@@ -169,24 +191,29 @@ impl Gate {
     pub fn trust(&self) -> Trust {
         let skill = self.skill();
         let percent = skill.unwrap_or(0.0) * 100.0;
-        let reason = if self.evidence < EVIDENCE_MIN {
-            let since = if self.demoted { " since a run of misses" } else { "" };
+        let reason = if let Some(points) = self.cold_start {
+            format!("cold start: the model knows {points} samples, too few to act on")
+        } else if self.evidence < EVIDENCE_MIN {
+            let since = self.demoted.map(|why| format!(" since {why}")).unwrap_or_default();
             format!("{} of {EVIDENCE_MIN} forecasts scored{since}", self.evidence)
         } else if self.trusted {
             format!("skill {percent:.0} % against repeating the last value")
         } else {
             format!("skill {percent:.0} % against repeating the last value is too little")
         };
-        Trust { trusted: self.trusted, skill, evidence: self.evidence, reason }
+        Trust { trusted: self.trusted(), skill, evidence: self.evidence, reason }
     }
 
     pub fn trusted(&self) -> bool {
-        self.trusted
+        self.trusted && self.cold_start.is_none()
     }
 }
 
-fn pinball(quantiles: &[f64; 3], actual: f64) -> f64 {
-    let loss = |(q, v): (f64, f64)| (q * (actual - v)).max((q - 1.0) * (actual - v));
+fn pinball(quantiles: &[f64; 3], due: &Expected) -> f64 {
+    let loss = |(q, v): (f64, f64)| {
+        let above = due.highest - v;
+        if above >= 0.0 || due.lower_bound { q * above.max(0.0) } else { (q - 1.0) * above }
+    };
     SCORED.into_iter().zip(*quantiles).map(loss).sum()
 }
 
@@ -230,7 +257,7 @@ mod tests {
         let mut changes = vec![];
         for t in steps {
             let before = gate.trusted();
-            gate.realise(load(t));
+            gate.realise(load(t), false);
             if let Some(last) = load(t) {
                 gate.expect(last, STEPS, mid(t).map(around).as_ref());
             }
@@ -248,7 +275,7 @@ mod tests {
     #[test]
     fn trust_is_won_within_a_day_of_the_first_model() {
         let mut gate = Gate::default();
-        gate.remember(Some(40));
+        gate.remember(Some(40), None);
         assert_eq!(run(&mut gate, 0..80, |_| None, |t| Some(load(t))), []);
         let changes = run(&mut gate, 80..400, |t| Some(peak(t)), |t| Some(load(t)));
         assert!(matches!(changes[..], [(80..=120, true)]), "{changes:?}, {:?}", gate.trust());
@@ -267,7 +294,7 @@ mod tests {
     #[test]
     fn a_run_of_misses_demotes_at_once_and_evidence_starts_anew() {
         let mut gate = Gate::default();
-        gate.remember(Some(40));
+        gate.remember(Some(40), None);
         run(&mut gate, 0..1000, |t| Some(peak(t)), |t| Some(load(t)));
         assert!(gate.trusted());
         // Demand is 1.3 times what is forecast: 4 lookaheads and 5 steps, and 1 to 3 until the
@@ -276,6 +303,23 @@ mod tests {
         assert!(matches!(changes[..], [(1017..=1020, false)]), "{changes:?}");
         let again = run(&mut gate, 1100..1200, |t| Some(peak(t)), |t| Some(load(t)));
         assert!(matches!(again[..], [(1101.., true)]), "{again:?}");
+    }
+
+    #[test]
+    fn saturated_peaks_are_held_against_a_forecast_below_them_alone() {
+        // Workers carry 2.5 of the 5, which the first model knows.
+        let cases = [(5.0, true, true), (5.0, false, false), (2.0, true, false)];
+        for (mid, lower_bound, trusted) in cases {
+            let mut gate = Gate::default();
+            gate.remember(Some(40), None);
+            for t in 0..800 {
+                let seen = load(t).min(2.5);
+                gate.realise(Some(seen), lower_bound && load(t) > 2.5);
+                let ahead = if peak(t) > 2.5 { mid } else { 1.0 };
+                gate.expect(seen, STEPS, Some(&around(ahead)));
+            }
+            assert_eq!(gate.trusted(), trusted, "{mid} {lower_bound}: {:?}", gate.trust());
+        }
     }
 
     #[test]

@@ -11,16 +11,20 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HostConfig, NetworkCreateRequest, PortBinding,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions,
 };
+use chrono::Utc;
 use foresail::config::DockerTarget;
 use foresail::fleet::ReplicaReport;
 use foresail::io::actuator::Actuator;
 use foresail::io::actuator::docker::{CLONE_LABEL, DockerActuator};
-use futures_util::FutureExt;
+use foresail::series::Time;
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 
 use crate::image;
 
@@ -43,20 +47,29 @@ pub struct Bench {
 /// Runs `test` on the real engine and removes all that it made. Without an engine the test is left
 /// out, which is said; where `FORESAIL_TEST_DOCKER` is set it fails instead.
 pub async fn with_engine(name: &str, test: impl AsyncFnOnce(&Bench)) {
-    let engine = match engine().await {
-        Ok(engine) => engine,
-        Err(error) => {
-            let must = std::env::var_os("FORESAIL_TEST_DOCKER").is_some();
-            assert!(!must, "FORESAIL_TEST_DOCKER is set, but no engine answers: {error}");
-            // Not by `eprintln!`, which is captured while the test passes.
-            let words = "no Docker engine answers (./check starts one)";
-            writeln!(std::io::stderr(), "left out: {name}: {words}").expect("standard error");
-            return;
+    static IMAGE: OnceCell<String> = OnceCell::const_new();
+    match engine().await {
+        Ok(engine) => {
+            let image = IMAGE.get_or_init(|| image::import(&engine)).await;
+            with(engine, image, name, test).await;
         }
-    };
-    let image = image::import(&engine).await;
+        Err(reason) => {
+            let must = std::env::var_os("FORESAIL_TEST_DOCKER").is_some();
+            assert!(!must, "FORESAIL_TEST_DOCKER is set, but {reason}");
+            say_left_out(name, &format!("{reason} (./check sees to it)"));
+        }
+    }
+}
+
+pub fn say_left_out(name: &str, reason: &str) {
+    // Not by `eprintln!`, which is captured while the test passes.
+    writeln!(std::io::stderr(), "left out: {name}: {reason}").expect("standard error");
+}
+
+/// Runs `test` on `docker` and removes all that it made.
+pub async fn with(docker: Docker, image: &str, name: &str, test: impl AsyncFnOnce(&Bench)) {
     let service = format!("foresail-test-{}-{name}", std::process::id());
-    let bench = Bench { docker: engine, service, image };
+    let bench = Bench { docker, service, image: image.to_owned() };
     let result = AssertUnwindSafe(test(&bench)).catch_unwind().await;
     bench.clear().await;
     if let Err(panic) = result {
@@ -64,11 +77,17 @@ pub async fn with_engine(name: &str, test: impl AsyncFnOnce(&Bench)) {
     }
 }
 
-/// The engine that `DOCKER_HOST` names, if it answers.
-async fn engine() -> Result<Docker, bollard::errors::Error> {
-    let engine = Docker::connect_with_defaults()?;
-    engine.ping().await?;
-    Ok(engine)
+/// The engine that `DOCKER_HOST` names, if it answers and can run this program.
+async fn engine() -> Result<Docker, String> {
+    if !cfg!(target_feature = "crt-static") {
+        return Err("the program, alone in its image, is not linked statically".to_owned());
+    }
+    let answering = async {
+        let engine = Docker::connect_with_defaults()?;
+        engine.ping().await?;
+        Ok(engine)
+    };
+    answering.await.map_err(|error: bollard::errors::Error| format!("no engine answers: {error}"))
 }
 
 impl Bench {
@@ -146,6 +165,20 @@ impl Bench {
     /// Ids of all clones of this service, in any state.
     pub async fn clones(&self) -> Vec<String> {
         self.labelled(&[CLONE_LABEL, &format!("{TEST_LABEL}={}", self.service)]).await
+    }
+
+    /// Whether the engine has done `action` to a clone of this service since `since`.
+    pub async fn clone_event(&self, action: &str, since: Time) -> Option<()> {
+        let label = format!("{TEST_LABEL}={}", self.service);
+        let filters =
+            HashMap::from([("event", vec![action]), ("label", vec![CLONE_LABEL, label.as_str()])]);
+        let options = EventsOptionsBuilder::new()
+            .since(&since.timestamp().to_string())
+            .until(&Utc::now().timestamp().to_string())
+            .filters(&filters)
+            .build();
+        let events = self.docker.events(Some(options)).try_collect::<Vec<_>>();
+        (!events.await.expect("events").is_empty()).then_some(())
     }
 
     pub async fn kill(&self, id: &str) {

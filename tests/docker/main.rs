@@ -4,6 +4,7 @@
 mod bench;
 mod image;
 mod relay;
+mod restart;
 mod serve;
 
 use std::time::Duration;

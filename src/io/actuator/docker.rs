@@ -32,7 +32,7 @@ use tokio::net::TcpStream;
 use super::{Actuator, ActuatorError};
 use crate::config::DockerTarget;
 use crate::fleet::{ReplicaId, ReplicaReport};
-use crate::io::docker::{Engine, EngineError, PATIENCE};
+use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
 
 pub use template::{CLONE_LABEL, cpu_limit, is_running};
 
@@ -185,10 +185,12 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine.call(PATIENCE, docker.connect_network(&network, request)).await?;
+                self.engine
+                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
+                    .await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.call(PATIENCE, request).await
+            self.engine.call(CHANGE_PATIENCE, request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -229,7 +231,7 @@ impl DockerActuator {
             let name = format!("{prefix}{}", next.saturating_add(attempt));
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let request = docker.create_container(Some(options), blueprint.body.clone());
-            match self.engine.call(PATIENCE, request).await {
+            match self.engine.call(CHANGE_PATIENCE, request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -271,7 +273,7 @@ impl DockerActuator {
     async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.engine.call(PATIENCE, docker.remove_container(id, Some(options))).await {
+        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }
@@ -294,7 +296,7 @@ impl DockerActuator {
         let grace = self.target.stop_timeout.as_millis().div_ceil(1000).clamp(1, 86_400);
         let options = StopContainerOptionsBuilder::new().t(grace as i32).build();
         let docker = self.engine.docker()?;
-        let patience = PATIENCE + Duration::from_secs(grace as u64);
+        let patience = CHANGE_PATIENCE + Duration::from_secs(grace as u64);
         match self.engine.call(patience, docker.stop_container(id, Some(options))).await {
             Ok(()) | Err(EngineError::Missing(_) | EngineError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),

@@ -24,7 +24,8 @@ const MAX_SAMPLES: usize = 10_000;
 /// Longest override; a longer one is forgotten by everybody but Foresail.
 const MAX_OVERRIDE: TimeDelta = TimeDelta::days(30);
 
-/// Trains on the recorded load, saves the model and takes it into use.
+/// Trains on the recorded load and saves the model, which comes into use if it wins against the one
+/// in use on time that neither has seen.
 #[utoipa::path(
     post, path = "/v1/services/{service}/train", tag = "jobs",
     params(("service" = String, Path, example = "web")),
@@ -38,8 +39,8 @@ const MAX_OVERRIDE: TimeDelta = TimeDelta::days(30);
 pub async fn train(State(app): State<App>, At(service): At) -> Result<impl IntoResponse, ApiError> {
     let name = service.config().name.clone();
     let work = async move {
-        let model = service.train().await.map_err(|error| error.to_string())?;
-        Ok(JobResult::Train(model.into()))
+        let learned = service.train().await.map_err(|error| error.to_string())?;
+        Ok(JobResult::Train(Box::new(learned.into())))
     };
     accepted(app.jobs.submit(JobKind::Train, &name, work)?)
 }

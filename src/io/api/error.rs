@@ -1,5 +1,7 @@
 //! I/O: the one JSON form of all errors, and extractors that answer in it.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
@@ -22,6 +24,7 @@ pub enum Code {
     MethodNotAllowed,
     UnknownService,
     UnknownJob,
+    UnknownModel,
     BadQuery,
     BadBody,
     /// A body that is not `application/json`.
@@ -33,6 +36,8 @@ pub enum Code {
     NotReady,
     /// No model was trained yet.
     NoModel,
+    /// A model file must not be used, or does not fit the service.
+    ModelRefused,
     /// There is a model, but not enough recent data.
     NoForecast,
     NoReadyReplica,
@@ -50,9 +55,13 @@ impl Code {
             Code::BadQuery | Code::BadBody => StatusCode::BAD_REQUEST,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::ForeignOrigin => StatusCode::FORBIDDEN,
-            Code::UnknownRoute | Code::UnknownService | Code::UnknownJob => StatusCode::NOT_FOUND,
+            Code::UnknownRoute | Code::UnknownService | Code::UnknownJob | Code::UnknownModel => {
+                StatusCode::NOT_FOUND
+            }
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::NoModel | Code::NoForecast | Code::TrainingRunning => StatusCode::CONFLICT,
+            Code::NoModel | Code::ModelRefused | Code::NoForecast | Code::TrainingRunning => {
+                StatusCode::CONFLICT
+            }
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::TooManyJobs => StatusCode::TOO_MANY_REQUESTS,
@@ -137,8 +146,8 @@ impl FromRequestParts<App> for At {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<At, ApiError> {
-        let named = Path::<String>::from_request_parts(parts, app).await;
-        let name = named.map(|Path(name)| name).unwrap_or_default();
+        let named = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await;
+        let name = named.ok().and_then(|Path(mut path)| path.remove("service")).unwrap_or_default();
         app.services.get(&name).cloned().map(At).ok_or_else(|| {
             let known: Vec<&str> = app.services.keys().map(String::as_str).collect();
             let message = format!("no service `{name}`; known: {}", known.join(", "));

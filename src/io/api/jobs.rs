@@ -19,7 +19,9 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::error::{ApiError, Code, ErrorBody};
-use crate::forecast::{Method, Model, Training};
+use crate::forecast::challenge::Verdict;
+use crate::forecast::{Method, Training};
+use crate::io::service::Learned;
 use crate::series::Time;
 use crate::simulator::CompareReport;
 
@@ -74,13 +76,17 @@ impl JobState {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobResult {
-    Train(Trained),
+    Train(Box<Trained>),
     Compare(CompareReport),
 }
 
 /// The model that a training gave.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Trained {
+    /// `None` if it could not be saved.
+    pub version: Option<u32>,
+    /// Whether it came into use, and why.
+    pub verdict: Verdict,
     pub method: Method,
     /// In steps, strongest first.
     pub season_lengths: Vec<usize>,
@@ -90,9 +96,11 @@ pub struct Trained {
     pub training: Training,
 }
 
-impl From<Model> for Trained {
-    fn from(model: Model) -> Trained {
+impl From<Learned> for Trained {
+    fn from(Learned { version, model, verdict }: Learned) -> Trained {
         Trained {
+            version,
+            verdict,
             method: model.method(),
             season_lengths: model.season_lengths,
             horizon: model.horizon,

@@ -143,6 +143,16 @@ const GAUGES: &[Metric] = &[
             one(f64::from(u8::from(trusted)))
         },
     },
+    Metric {
+        name: "foresail_drift",
+        help: "1 from an alarm until a training has answered it",
+        values: |_, snapshot| one(f64::from(u8::from(snapshot.learning.drift.is_some()))),
+    },
+    Metric {
+        name: "foresail_drift_evidence",
+        help: "How near the next alarm is, from 0 to 1",
+        values: |_, snapshot| one(snapshot.learning.drift_evidence),
+    },
     // Gauges, because they fall when a replica leaves.
     Metric {
         name: "foresail_fleet_requests_answered",
@@ -168,6 +178,18 @@ const GAUGES: &[Metric] = &[
         name: "foresail_snapshot_timestamp_seconds",
         help: "When the service was last looked at",
         values: |_, snapshot| one(snapshot.time.timestamp_millis() as f64 / 1000.0),
+    },
+    Metric {
+        name: "foresail_model_version",
+        help: "Version of the model in use",
+        values: |_, snapshot| {
+            one(snapshot.model.as_ref().and_then(|model| model.version).map(f64::from))
+        },
+    },
+    Metric {
+        name: "foresail_model_cold_start",
+        help: "1 while the model in use knows too little to act",
+        values: |_, snapshot| one(f64::from(u8::from(snapshot.learning.cold_start.is_some()))),
     },
     Metric {
         name: "foresail_model_trained_timestamp_seconds",
@@ -230,6 +252,28 @@ const COUNTERS: &[Metric] = &[
         name: "foresail_training_failures",
         help: "Trainings that gave no model",
         values: |_, snapshot| one(snapshot.counters.training_failures as f64),
+    },
+    Metric {
+        name: "foresail_model_matches",
+        help: "New models by whether they came into use",
+        values: |_, snapshot| {
+            by("outcome", snapshot.counters.matches.iter().map(|(outcome, n)| (outcome, *n as f64)))
+        },
+    },
+    Metric {
+        name: "foresail_models_refused",
+        help: "Model files that were damaged, foreign or of another format",
+        values: |_, snapshot| one(snapshot.counters.models_refused as f64),
+    },
+    Metric {
+        name: "foresail_model_save_failures",
+        help: "Models that could not be saved",
+        values: |_, snapshot| one(snapshot.counters.model_save_failures as f64),
+    },
+    Metric {
+        name: "foresail_drift_alarms",
+        help: "Times that the model in use was seen to drift",
+        values: |_, snapshot| one(snapshot.counters.drift_alarms as f64),
     },
     Metric {
         name: "foresail_source_failures",

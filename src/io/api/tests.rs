@@ -13,7 +13,8 @@ use super::*;
 use crate::config::Mode;
 use crate::fleet::{Phase, Replica};
 use crate::forecast::{Method, Training};
-use crate::io::service::{Counters, ModelInfo, Snapshot};
+use crate::io::artifact::catalog::ModelInfo;
+use crate::io::service::{Counters, Snapshot};
 use crate::planner::{Basis, Decision, ForecastUsed, Signal, Trust};
 use crate::series::Time;
 
@@ -31,7 +32,7 @@ fn time() -> Time {
 pub fn snapshot() -> Snapshot {
     let trust = Trust { trusted: true, skill: Some(0.4), evidence: 50, reason: "good".into() };
     let forecast = ForecastUsed {
-        method: Method::Regression,
+        method: Method::Foresail,
         origin: time(),
         lookahead_ms: 75_000,
         planning_quantile: 0.95,
@@ -75,7 +76,7 @@ pub fn snapshot() -> Snapshot {
         forecast: None,
         model: Some(ModelInfo {
             version: Some(3),
-            method: Method::Regression,
+            method: Method::Foresail,
             season_lengths: vec![240],
             horizon: 41,
             step_ms: 15_000,
@@ -84,15 +85,21 @@ pub fn snapshot() -> Snapshot {
                 from: time(),
                 to: time(),
                 points: 900,
+                cold_start: false,
                 scores: Vec::new(),
+                members: Vec::new(),
             },
+            events: Vec::new(),
+            notes: Vec::new(),
         }),
+        learning: Default::default(),
         startup_delay: Duration::from_secs(60),
         override_: None,
         counters: Counters {
             samples: 7,
             samples_refused: BTreeMap::from([("nan", 2)]),
             decisions: BTreeMap::from([("forecast", 3)]),
+            matches: BTreeMap::from([("won", 1)]),
             ..Counters::default()
         },
         notes: Vec::new(),

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use crate::config::{self, Mode};
 use crate::fleet::{Phase, Replica};
-use crate::io::service::{ModelInfo, Override, Snapshot};
+use crate::io::artifact::catalog::ModelInfo;
+use crate::io::service::{Override, Snapshot};
 use crate::planner::{Basis, Decision, Policy};
 
 /// A service at a glance.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{CommandError, Format, output};
+use crate::forecast::censoring;
 use crate::io::recording::Recording;
+use crate::series::Series;
 use crate::simulator::{CompareOptions, CompareReport, Contender, compare};
 
 /// Replays policies over recorded load and shows overload, cost and churn of each.
@@ -108,7 +110,7 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
 fn replay(file: &std::path::Path, args: &Args) -> Result<Named, CommandError> {
     let recording = Recording::read(file).map_err(|e| CommandError::BadInput(e.to_string()))?;
     let bad = |reason: String| CommandError::BadInput(format!("{}: {reason}", file.display()));
-    let own = recording.series();
+    let own = demanded(&recording);
     let series = match args.step {
         None => own,
         Some(step) if step.as_millis() > 0 && step.as_millis() % own.step().as_millis() == 0 => {
@@ -124,6 +126,20 @@ fn replay(file: &std::path::Path, args: &Args) -> Result<Named, CommandError> {
     };
     let report = compare(&series, &args.options()).map_err(bad)?;
     Ok(Named { name: recording.name, report })
+}
+
+/// The recording with the demand behind its lower bounds, for policies must meet demand, and not
+/// what the recorded workers could carry of it.
+fn demanded(recording: &Recording) -> Series {
+    let recorded = recording.series();
+    let bounds = recorded.lower_bounds().unwrap_or_default().iter().filter(|b| **b).count();
+    if bounds > 0 {
+        let steps = recorded.len();
+        let name = &recording.name;
+        eprintln!("{name}: {bounds} of {steps} steps are lower bounds; demand is estimated there");
+    }
+    let demand = censoring::for_training(&recorded, 0).into_owned();
+    Series::new(recorded.start(), recorded.step(), demand)
 }
 
 impl Args {

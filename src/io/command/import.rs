@@ -10,11 +10,11 @@ use super::recorded::{Recorded, blocking, store_error};
 use super::{CommandError, Format, output};
 use crate::io::recording::Recording;
 use crate::io::store::DemandRow;
-use crate::series::Time;
+use crate::series::{Point, Time};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// CSV (`timestamp,value`) or Parquet files.
+    /// CSV (`timestamp,value`, and `lower_bound` where workers were saturated) or Parquet files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -80,19 +80,17 @@ pub(super) fn import(args: &Args) -> Result<Imported, CommandError> {
 /// A recorded point begins its step, a row of the store ends it.
 fn rows(recording: &Recording) -> Vec<DemandRow> {
     let step_ms = recording.step.as_millis() as i64;
-    let points = recording.points.iter();
-    let times =
-        points.filter_map(|&(ms, v)| Some((DateTime::from_timestamp_millis(ms + step_ms)?, v)));
-    times
-        .map(|(time, value)| DemandRow {
-            time,
-            demand: Some(value),
-            lower_bound: false,
+    let row = |point: &Point| {
+        Some(DemandRow {
+            time: DateTime::from_timestamp_millis(point.ms + step_ms)?,
+            demand: Some(point.value),
+            lower_bound: point.lower_bound,
             ready_replicas: 0,
             current_replicas: 0,
             desired_replicas: 0,
         })
-        .collect()
+    };
+    recording.points.iter().filter_map(row).collect()
 }
 
 fn summary(recording: &Recording) -> ImportedFile {

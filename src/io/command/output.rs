@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::CommandError;
-use crate::forecast::{Method, accuracy::MethodScore};
+use crate::forecast::accuracy::MethodScore;
 use crate::series::Time;
 
 /// Writes to standard output. A reader that has gone (`| head`) is no error.
@@ -51,15 +51,6 @@ pub fn json(value: &impl Serialize) -> Result<String, CommandError> {
 /// Seconds are enough for people.
 pub fn time(time: Time) -> String {
     time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// The name of a method, as in JSON.
-pub fn method(method: Method) -> &'static str {
-    match method {
-        Method::Regression => "regression",
-        Method::SeasonalNaive => "seasonal_naive",
-        Method::Naive => "naive",
-    }
 }
 
 pub const SCORE_HEADER: [&str; 4] = ["mase", "pinball", "coverage_80", "exceed_99"];

@@ -78,7 +78,7 @@ fn harmless(mut config: Config, folder: &Path) -> io::Result<Config> {
         service.mode = Mode::Observe;
         // A balancer that nobody sends requests to would measure a demand of zero.
         service.balancer = None;
-        service.settings.training.min_history = Duration::MAX;
+        service.settings.training.interval = Duration::MAX;
         let demand = Path::new(name).join("demand");
         copy(&config.store.path.join(&demand), &folder.join(&demand))?;
         copy(&config.store.models.join(name), &folder.join("models").join(name))?;

@@ -1,12 +1,14 @@
 //! I/O: what the commands on recorded load share: the folder of the store and the demand of a
 //! service in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use super::CommandError;
+use crate::forecast::events::Events;
+use crate::io::calendar;
 use crate::io::store::{Store, StoreError, demand_series, native_step_ms};
 use crate::series::Series;
 
@@ -60,6 +62,16 @@ impl Recorded {
         demand_series(&rows(from)?, native, step).map_err(|e| bad(e.to_string()))
     }
 
+    /// What the calendar file, if there is one, says of the time of `history` and after.
+    pub fn events(
+        &self,
+        history: &Series,
+        calendar: Option<&Path>,
+    ) -> Result<Option<Events>, CommandError> {
+        let read = |path| calendar::read(path, history.start(), history.end());
+        calendar.map(read).transpose().map_err(|e| CommandError::BadInput(e.to_string()))
+    }
+
     fn unknown(&self, store: &Store) -> CommandError {
         let known = match store.services() {
             Ok(known) if known.is_empty() => "nothing is recorded there yet".to_owned(),
@@ -97,7 +109,6 @@ pub fn parse<A: clap::Args>(words: &[&str]) -> A {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::super::{forecast, import, train};
     use super::*;
@@ -128,6 +139,32 @@ mod tests {
     fn forecast(words: &[&str]) -> Result<String, String> {
         let forecasted = forecast::forecast(&parse(words));
         forecasted.map(|f| forecast::table(&f)).map_err(|e| format!("{e} ({})", e.exit_code()))
+    }
+
+    #[test]
+    fn a_calendar_becomes_part_of_the_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = recording(folder.path());
+        let store = folder.path().join("store").to_str().unwrap().to_owned();
+        let common = ["--service", "web", "--store", &store];
+        import(&[&[file.as_str()], &common[..]].concat()).unwrap();
+        let path = folder.path().join("events.ics");
+        let day = |d: &str| format!("BEGIN:VEVENT\nDTSTART:{d}\nSUMMARY:Fair\nEND:VEVENT\n");
+        let days = ["20240303", "20240306", "20240312"].map(day).concat();
+        fs::write(&path, format!("BEGIN:VCALENDAR\n{days}END:VCALENDAR\n")).unwrap();
+        let calendar = [&common[..], &["--calendar", path.to_str().unwrap()]].concat();
+        let trained = train(&calendar).unwrap();
+        let fair = trained.lines().find(|line| line.starts_with("fair")).expect(&trained);
+        let cells: Vec<&str> = fair.split_whitespace().collect();
+        // Both days in the recording are as all others.
+        assert_eq!(cells[..2], ["fair", "2"]);
+        assert!((cells[2].parse::<f64>().unwrap() - 1.0).abs() < 0.02, "{fair}");
+        assert!(forecast(&calendar).is_ok());
+        fs::write(&path, format!("BEGIN:VCALENDAR\n{}", day("today"))).unwrap();
+        for refused in [train(&calendar).unwrap_err(), forecast(&calendar).unwrap_err()] {
+            let want = "events.ics: line 3: DTSTART: \"today\" is no date or time; write";
+            assert!(refused.contains(want) && refused.ends_with("(2)"), "{refused}");
+        }
     }
 
     #[test]
@@ -172,6 +209,24 @@ mod tests {
         fs::remove_dir_all(Path::new(&store).join("models")).unwrap();
         let untrained = forecast(&common).unwrap_err();
         assert!(untrained.ends_with("`foresail train` makes one (2)"), "{untrained}");
+    }
+
+    #[test]
+    fn lower_bounds_are_carried_from_the_file_to_the_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clipped.csv");
+        let line = |i: i64| format!("{},{},{}\n", 60 * i, (i % 4).min(2), i % 4 > 1);
+        let lines: String = (0..8).map(line).collect();
+        fs::write(&file, format!("timestamp,value,lower_bound\n{lines}")).unwrap();
+        let store = folder.path().join("store").to_str().unwrap().to_owned();
+        let common = ["--service", "web", "--store", &store];
+        import(&[&[file.to_str().unwrap()], &common[..]].concat()).unwrap();
+        let recorded = parse::<Both>(&common).recorded;
+        let minutes = recorded.history(None, 5).unwrap();
+        // The newest five of eight minutes; the last two of each four are clipped.
+        assert_eq!(minutes.lower_bounds(), Some(&[true, false, false, true, true][..]));
+        let minutes = recorded.history(Some(Duration::from_secs(120)), 4).unwrap();
+        assert_eq!(minutes.lower_bounds(), Some(&[false, true, false, true][..]));
     }
 
     #[derive(clap::Args)]

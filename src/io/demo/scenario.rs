@@ -100,6 +100,7 @@ impl Scenario {
                 connect_timeout: Duration::from_secs(1),
                 response_timeout: Duration::from_secs(9),
             }),
+            calendar: None,
         };
         config::Config {
             api: config::Api { listen: api, token: None, allow_unauthenticated: false },

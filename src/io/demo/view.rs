@@ -242,6 +242,7 @@ mod tests {
             decisions: vec![],
             forecast: forecast.map(Into::into),
             model: None,
+            learning: Default::default(),
             startup_delay: Duration::from_millis(400),
             override_: None,
             counters: Default::default(),

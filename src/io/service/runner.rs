@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 use super::{Service, Shared, blocking};
 use crate::balancer;
 use crate::fleet::Command;
+use crate::forecast::Model;
+use crate::forecast::challenge::learn;
 use crate::io::actuator::Actuator;
 use crate::io::collector::MetricsSource;
 use crate::series::Time;
@@ -53,6 +55,9 @@ pub(super) async fn run(
 }
 
 async fn read(shared: &Arc<Shared>, target: &Target) {
+    if shared.state().read_waits(Utc::now()) {
+        return;
+    }
     let replicas: Vec<_> = shared.state().fleet.replicas().cloned().collect();
     let both = async {
         let reports = target.actuator.list().await.map_err(|e| e.to_string())?;
@@ -68,7 +73,7 @@ async fn read(shared: &Arc<Shared>, target: &Target) {
             let notes = target.actuator.notes();
             shared.state().sample(Utc::now(), &reports, &readings, &balancer, notes)
         }
-        Err(reason) => return shared.state().unreadable(reason),
+        Err(reason) => return shared.state().unreadable(Utc::now(), reason),
     };
     if let Err(error) = shared.store.append(&shared.config.name, &samples, &[]) {
         shared.store_failures.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +91,7 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
     let (evaluation, training_due) = {
         let mut state = shared.state();
         let evaluation = state.evaluate(now, arrivals);
-        (evaluation, state.autoscaler.training_due(now).is_some())
+        (evaluation, state.training_due(now))
     };
     if let Err(error) = shared.store.append(&shared.config.name, &[], &[evaluation.row]) {
         shared.store_failures.fetch_add(1, Ordering::Relaxed);
@@ -95,10 +100,13 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
     for command in evaluation.commands {
         carry_out(shared, target, command, now, tasks);
     }
-    if training_due {
+    let follower = service.clone();
+    tasks.spawn(async move { follower.follow().await });
+    if let Some((history, options)) = training_due {
         let service = service.clone();
         tasks.spawn(async move {
-            if let Err(error) = service.train().await {
+            let learn = move |champion: Option<&Model>| learn(now, &history, &options, champion);
+            if let Err(error) = service.learn(learn).await {
                 tracing::info!(service = service.config().name, %error, "no model trained");
             }
         });

@@ -15,15 +15,17 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, decisions, lock};
+use super::{Service, Services, Shared, blocking, calendar, decisions, lock};
 use crate::balancer;
 use crate::config::{self, Config, Mode};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
 use crate::io::actuator::process::ProcessActuator;
+use crate::io::artifact::in_use;
+use crate::io::calendar::Watch;
 use crate::io::collector::docker::DockerSource;
 use crate::io::store::{Store, StoreError, demand_series};
-use crate::io::{api, artifact, proxy};
+use crate::io::{api, proxy};
 
 /// Longest wait for child processes to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -99,6 +101,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             edges.spawn(proxy::serve(listener, settings, snapshots, shutdown.clone()));
         }
         actuators.push(target.actuator.clone());
+        if let Some(path) = shared.config.calendar.clone() {
+            let watch = Watch::new(path, shared.config.settings.training.max_history);
+            runners.spawn(calendar::follow(service.clone(), watch, shutdown.clone()));
+        }
         runners.spawn(runner::run(service.clone(), target, shutdown.clone(), commands.clone()));
         services.insert(shared.config.name.clone(), service);
     }
@@ -173,7 +179,7 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
     }
 }
 
-/// The service as its recorded load, its newest model and its last decisions left it.
+/// The service as its recorded load, its model in use and its last decisions left it.
 async fn restore(
     config: &Config,
     settings: &config::Service,
@@ -189,27 +195,31 @@ async fn restore(
     let kept = settings.settings.training.max_history;
     let from = now - TimeDelta::from_std(kept).unwrap_or(TimeDelta::days(28));
     let folder_ = folder.clone();
-    let (rows, model, decisions) = blocking(move || {
+    let (rows, found, decisions) = blocking(move || {
         let rows = store_.demand(&name, from, now);
-        (rows, artifact::load_latest(&models, &name), decisions::newest(&folder_, DECISIONS))
+        let record = in_use::read(&models, &name).unwrap_or_default();
+        let found = in_use::find(&models, &name).map(|found| (record, found));
+        (rows, found, decisions::newest(&folder_, DECISIONS))
     })
     .await;
     let interval = settings.settings.evaluation_interval;
     if let Ok(series) = demand_series(&rows?, interval, interval) {
         state.autoscaler.restore(series);
     }
-    match model {
-        Ok((model, unreadable)) => {
-            for error in unreadable {
-                tracing::warn!(service = settings.name, %error, "model file left out");
+    let mut followed = None;
+    match found {
+        Ok((record, (stored, refused))) => {
+            let mut refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            followed = record;
+            if let Some(stored) = stored
+                && let Err(reason) = state.adopt(Some(stored.version), stored.model)
+            {
+                refused.push(format!("version {}: {reason}", stored.version));
             }
-            if let Some((version, model)) = model {
-                state.adopt(Some(version), model);
-            }
+            state.refuse_models(refused);
         }
-        Err(error) => tracing::warn!(service = settings.name, %error, "no stored model"),
+        Err(error) => state.refuse_models(vec![error.to_string()]),
     }
-    state.counters.trainings = 0;
     state.decisions = decisions.into();
     let balancer = settings.balancer.as_ref().map(|b| b.algorithm).unwrap_or_default();
     let balancer = Arc::new(balancer::Snapshot::new(balancer, Vec::new(), None));
@@ -218,6 +228,8 @@ async fn restore(
         config: settings.clone(),
         store: store.clone(),
         models: config.store.models.clone(),
+        training: tokio::sync::Mutex::new(()),
+        in_use: tokio::sync::Mutex::new(followed),
         decisions: folder,
         retention: config.store.retention,
         state: Mutex::new(state),

@@ -4,20 +4,25 @@
 //! The runner feeds it and carries out what it answers; the API reads it. It takes `now` and never
 //! waits.
 
+mod learning;
+mod shown;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::{Counters, ModelInfo, Override, Pushed, Snapshot};
+use super::back_off::BackOff;
+use super::calendar::Calendar;
+use super::{Counters, Override, Pushed};
 use crate::autoscaler::demand::{DemandModel, Usage};
 use crate::autoscaler::{Autoscaler, DemandSample, Observation};
 use crate::balancer;
 use crate::config::{self, Capacity, DemandUnit, Mode};
 use crate::fleet::{Command, Fleet, Phase, Replica, ReplicaReport};
-use crate::forecast::Model;
+use crate::io::artifact::catalog::ModelInfo;
 use crate::io::collector::meter::{Meter, Requests};
 use crate::io::collector::{Reading, Sample};
 use crate::io::store::DemandRow;
@@ -28,9 +33,9 @@ use crate::series::Time;
 pub(super) const DECISIONS: usize = 1000;
 /// Capacity of a replica without a CPU limit.
 const UNLIMITED_CORES: f64 = 1.0;
-/// Pause after a failed start; doubles with each further failure up to the longest.
-const START_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause after starts that failed, and after readings of the target that failed.
 const START_PAUSE_MAX: Duration = Duration::from_secs(60);
+const READ_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 pub(super) struct State {
     pub config: config::Service,
@@ -43,7 +48,11 @@ pub(super) struct State {
     pub decisions: VecDeque<Arc<Decision>>,
     /// Decisions not yet on disk.
     pub unsaved: Vec<Arc<Decision>>,
-    model: Option<ModelInfo>,
+    pub calendar: Calendar,
+    pub model: Option<ModelInfo>,
+    /// Why a model file was refused, and why the last model could not be saved.
+    models_refused: Vec<String>,
+    model_not_saved: Option<String>,
     meter: Meter,
     demand: DemandModel,
     /// Cores in use at each sample since the last evaluation.
@@ -52,11 +61,10 @@ pub(super) struct State {
     arrivals_before: Option<(Time, u64)>,
     pushed: Option<DemandSample>,
     last: Observation,
-    /// Why the target cannot be read now, and what the actuator has to say.
-    source_error: Option<String>,
+    /// Readings of the target that fail, and starts that fail.
+    reads: BackOff,
+    starts: BackOff,
     actuator_notes: Vec<String>,
-    /// The last failed start, and until when no other is tried.
-    start_failure: Option<(String, Time, Duration)>,
 }
 
 /// What one evaluation asks the runner to do.
@@ -79,7 +87,10 @@ impl State {
             counters: Counters::default(),
             decisions: VecDeque::new(),
             unsaved: Vec::new(),
+            calendar: Calendar::default(),
             model: None,
+            models_refused: Vec::new(),
+            model_not_saved: None,
             meter: Meter::default(),
             demand: DemandModel::default(),
             cores: Vec::new(),
@@ -87,17 +98,25 @@ impl State {
             arrivals_before: None,
             pushed: None,
             last: Observation { capacity, ..Observation::default() },
-            source_error: None,
+            reads: BackOff::new(READ_PAUSE_MAX),
+            starts: BackOff::new(START_PAUSE_MAX),
             actuator_notes: Vec::new(),
-            start_failure: None,
             config,
         }
     }
 
+    /// Whether reading the target failed so lately that it is left alone for now.
+    pub fn read_waits(&self, now: Time) -> bool {
+        self.reads.waits(now)
+    }
+
     /// The target could not be read: nothing is known of any replica, nothing changes.
-    pub fn unreadable(&mut self, reason: String) {
+    pub fn unreadable(&mut self, now: Time, reason: String) {
         self.counters.source_failures += 1;
-        self.source_error = Some(reason);
+        if self.reads.failure().is_none() {
+            tracing::warn!(service = self.config.name, reason, "replicas cannot be read: holding");
+        }
+        self.reads.failed(now, reason);
     }
 
     /// Takes in one round of reports and readings; gives the samples for the store.
@@ -109,7 +128,10 @@ impl State {
         balancer: &balancer::Snapshot,
         notes: Vec<String>,
     ) -> Vec<Sample> {
-        self.source_error = None;
+        if self.reads.failure().is_some() {
+            tracing::info!(service = self.config.name, "replicas can be read again");
+        }
+        self.reads.succeeded();
         self.actuator_notes = notes;
         let requests = |id: &str| requests_of(balancer, id);
         self.fleet.observe(now, reports, |id| requests(id).in_flight);
@@ -168,10 +190,13 @@ impl State {
             d.demand > f64::from(observation.ready_replicas) * observation.capacity
         };
         self.counters.overloaded_steps += u64::from(demand.as_ref().is_some_and(overloaded));
+        let drifted = self.autoscaler.learning().drift.is_some();
         let mut decision = self.autoscaler.step(now, &observation);
+        self.counters.drift_alarms +=
+            u64::from(!drifted && self.autoscaler.learning().drift.is_some());
         self.last = Observation { startup_delays: Vec::new(), ..observation };
         self.apply_override(now, &mut decision);
-        decision.notes = self.notes();
+        decision.notes.extend(self.notes());
         *self.counters.decisions.entry(basis_name(decision.basis)).or_default() += 1;
         let commands = self.commands(now, decision.desired_replicas);
         let row = DemandRow {
@@ -195,7 +220,7 @@ impl State {
     pub fn preview(&self, now: Time) -> Decision {
         let mut decision = self.autoscaler.preview(now, &self.last);
         self.apply_override(now, &mut decision);
-        decision.notes = self.notes();
+        decision.notes.extend(self.notes());
         decision
     }
 
@@ -213,10 +238,16 @@ impl State {
             DemandUnit::Cores => self.demand.demand_cores(Usage {
                 cores: cores.iter().sum::<f64>() / cores.len() as f64,
                 arrivals_per_second: arrivals,
+                in_flight: arrivals.map(|_| self.in_flight()),
                 capacity_cores: self.capacity * f64::from(self.fleet.ready_replicas()),
+                seconds: self.config.settings.evaluation_interval.as_secs_f64(),
             }),
         };
         Some(DemandSample { time: now, demand, lower_bound })
+    }
+
+    fn in_flight(&self) -> f64 {
+        self.fleet.replicas().map(|r| f64::from(r.in_flight)).sum()
     }
 
     fn arrivals_per_second(&mut self, now: Time, total: Option<u64>) -> Option<f64> {
@@ -236,12 +267,12 @@ impl State {
     }
 
     fn commands(&mut self, now: Time, desired: u32) -> Vec<Command> {
-        if self.mode == Mode::Observe || self.source_error.is_some() {
+        if self.mode == Mode::Observe || self.reads.failure().is_some() {
             return Vec::new();
         }
-        let paused = self.start_failure.as_ref().is_some_and(|(_, until, _)| now < *until);
         let current = self.fleet.current_replicas();
-        self.fleet.reconcile(now, if paused { desired.min(current) } else { desired })
+        let desired = if self.starts.waits(now) { desired.min(current) } else { desired };
+        self.fleet.reconcile(now, desired)
     }
 
     /// A start that was ordered at `ordered` has an outcome.
@@ -249,19 +280,12 @@ impl State {
         match outcome {
             Ok(id) => {
                 self.counters.starts += 1;
-                self.start_failure = None;
+                self.starts.succeeded();
                 self.fleet.started(ordered, now, id);
             }
             Err(reason) => {
                 self.counters.command_failures += 1;
-                let pause = match &self.start_failure {
-                    // Several starts that failed together are one failure.
-                    Some((_, until, pause)) if now < *until => *pause,
-                    Some((_, _, pause)) => (*pause * 2).min(START_PAUSE_MAX),
-                    None => START_PAUSE,
-                };
-                let until = now + TimeDelta::from_std(pause).unwrap_or_default();
-                self.start_failure = Some((reason, until, pause));
+                self.starts.failed(now, reason);
                 self.fleet.start_failed(ordered);
             }
         }
@@ -276,12 +300,6 @@ impl State {
                 self.fleet.stop_failed(id, now);
             }
         }
-    }
-
-    pub fn adopt(&mut self, version: Option<u32>, model: Model) {
-        self.counters.trainings += 1;
-        self.model = Some(ModelInfo::new(version, &model));
-        self.autoscaler.adopt(model);
     }
 
     /// Takes in pushed demand: the newest acts at the next evaluation, all become rows for the
@@ -320,55 +338,6 @@ impl State {
             });
         }
         (pushed, rows)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let failed_start = self.start_failure.as_ref().map(|(reason, until, _)| {
-            format!("no replica can be started (next try {}): {reason}", until.format("%H:%M:%S"))
-        });
-        self.source_error.iter().chain(&failed_start).chain(&self.actuator_notes).cloned().collect()
-    }
-
-    pub fn snapshot(&self, now: Time, balancer: &balancer::Snapshot) -> Snapshot {
-        let counters = |f: fn(&balancer::Counters) -> &AtomicU64| {
-            let load = |t: &balancer::Target| f(&t.counters).load(Ordering::Relaxed);
-            balancer.targets().iter().map(load).sum()
-        };
-        Snapshot {
-            time: now,
-            mode: self.mode,
-            demand: self.last.demand.map(|d| d.demand),
-            capacity: self.capacity,
-            replicas: self.fleet.replicas().cloned().collect(),
-            decisions: self.decisions.iter().cloned().collect(),
-            forecast: self.autoscaler.last_forecast().cloned().map(Arc::new),
-            model: self.model.clone(),
-            startup_delay: self.autoscaler.startup_delay(),
-            override_: self.override_.clone().filter(|o| now < o.until),
-            counters: self.counters.clone(),
-            notes: self.notes(),
-            arrivals_total: balancer.offered().arrived.load(Ordering::Relaxed),
-            requests_total: counters(|c| &c.requests),
-            request_failures_total: counters(|c| &c.failures),
-        }
-    }
-
-    /// The replicas as the balancer should see them.
-    pub fn targets(&self, now: Time) -> Vec<balancer::Target> {
-        let window = self.config.fleet.slow_start;
-        let target = |r: &Replica| {
-            let age = now.signed_duration_since(r.since).to_std().unwrap_or_default();
-            let warming = r.phase == Phase::Warming;
-            let weight = if warming { balancer::slow_start_weight(age, window) } else { 1.0 };
-            Some(balancer::Target {
-                id: r.id.clone(),
-                address: r.address?,
-                weight,
-                ready: r.serves(),
-                counters: Arc::default(),
-            })
-        };
-        self.fleet.replicas().filter_map(target).collect()
     }
 }
 

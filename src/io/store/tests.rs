@@ -246,9 +246,7 @@ fn a_crash_at_any_step_loses_nothing_that_was_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let rows: Vec<DemandRow> = (0..16).map(|i| row(START_MS + i, i as f64)).collect();
-    for row in &rows[..15] {
-        put(&store, std::slice::from_ref(row));
-    }
+    rows[..15].iter().for_each(|row| put(&store, std::slice::from_ref(row)));
     let parts: Vec<(PathBuf, Vec<u8>)> = segments_of(folder.path(), "2024-03-01")
         .into_iter()
         .map(|path| (path.clone(), fs::read(path).unwrap()))
@@ -347,14 +345,18 @@ fn readers_miss_nothing_while_segments_are_written_and_merged() {
 fn demand_rows_become_a_series_by_the_middle_of_their_interval() {
     // Evaluations each 15 s, some a little early or late; the row at 30 s is missing.
     let rows = [row(15_003, 1.0), row(45_001, 3.0), row(59_998, 4.0), row(75_000, 5.0)];
-    let interval = Duration::from_secs(15);
+    let [interval, minute] = [15, 60].map(Duration::from_secs);
     let series = demand_series(&rows, interval, interval).unwrap();
-    assert_eq!((series.start(), series.end()), (at(0), at(75_000)));
-    let values: Vec<Option<f64>> = (0..series.len()).map(|i| series.get(i)).collect();
+    assert_eq!(series.start(), at(0));
+    let values = [0, 1, 2, 3, 4].map(|i| series.get(i));
     assert_eq!(values, [Some(1.0), None, Some(3.0), Some(4.0), Some(5.0)]);
     // The middles 7.5 s, 37.5 s and 52.5 s fall into the first minute: (1 + 3 + 4) / 3.
-    let minutes = demand_series(&rows, interval, Duration::from_secs(60)).unwrap();
+    let minutes = demand_series(&rows, interval, minute).unwrap();
     assert_eq!((minutes.get(0), minutes.get(1)), (Some(8.0 / 3.0), Some(5.0)));
+    // A saturated row makes a lower bound of its minute: here those above 5.
+    let rows = [row(15_000, 4.0), row(30_000, 6.0), row(75_000, 5.0)];
+    let minutes = demand_series(&rows, interval, minute).unwrap();
+    assert_eq!(minutes.lower_bounds(), Some(&[true, false][..]));
     assert_eq!(demand_series(&[], interval, interval), Err(SeriesError::Empty));
     assert_eq!(native_step_ms(&[0, 15, 30, 60, 90, 91]), Some(15), "as frequent as 30, shorter");
     assert_eq!(native_step_ms(&[7]), None);

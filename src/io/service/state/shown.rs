@@ -1,0 +1,70 @@
+//! Pure: what others see of a service: its snapshot, its notes, its replicas as balancer targets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::Snapshot;
+use super::super::back_off::BackOff;
+use super::State;
+use crate::balancer;
+use crate::fleet::{Phase, Replica};
+use crate::io::artifact::catalog::ModelInfo;
+use crate::series::Time;
+
+impl State {
+    pub fn notes(&self) -> Vec<String> {
+        let next_try = |what: &str, back_off: &BackOff| {
+            let (reason, until) = back_off.failure()?;
+            Some(format!("{what} (next try {}): {reason}", until.format("%H:%M:%S")))
+        };
+        let unread = next_try("replicas cannot be read", &self.reads);
+        let unstarted = next_try("no replica can be started", &self.starts);
+        let failed = unread.into_iter().chain(unstarted).chain(self.calendar.error.clone());
+        let target = failed.chain(self.actuator_notes.iter().cloned());
+        target.chain(self.model_notes()).collect()
+    }
+
+    pub fn snapshot(&self, now: Time, balancer: &balancer::Snapshot) -> Snapshot {
+        let counters = |f: fn(&balancer::Counters) -> &AtomicU64| {
+            let load = |t: &balancer::Target| f(&t.counters).load(Ordering::Relaxed);
+            balancer.targets().iter().map(load).sum()
+        };
+        let notes = self.autoscaler.notes();
+        Snapshot {
+            time: now,
+            mode: self.mode,
+            demand: self.last.demand.map(|d| d.demand),
+            capacity: self.capacity,
+            replicas: self.fleet.replicas().cloned().collect(),
+            decisions: self.decisions.iter().cloned().collect(),
+            forecast: self.autoscaler.last_forecast().cloned().map(Arc::new),
+            model: self.model.clone().map(|model| ModelInfo { notes: notes.clone(), ..model }),
+            learning: self.autoscaler.learning(),
+            startup_delay: self.autoscaler.startup_delay(),
+            override_: self.override_.clone().filter(|o| now < o.until),
+            counters: self.counters.clone(),
+            notes: notes.into_iter().chain(self.notes()).collect(),
+            arrivals_total: balancer.offered().arrived.load(Ordering::Relaxed),
+            requests_total: counters(|c| &c.requests),
+            request_failures_total: counters(|c| &c.failures),
+        }
+    }
+
+    /// The replicas as the balancer should see them.
+    pub fn targets(&self, now: Time) -> Vec<balancer::Target> {
+        let window = self.config.fleet.slow_start;
+        let target = |r: &Replica| {
+            let age = now.signed_duration_since(r.since).to_std().unwrap_or_default();
+            let warming = r.phase == Phase::Warming;
+            let weight = if warming { balancer::slow_start_weight(age, window) } else { 1.0 };
+            Some(balancer::Target {
+                id: r.id.clone(),
+                address: r.address?,
+                weight,
+                ready: r.serves(),
+                counters: Arc::default(),
+            })
+        };
+        self.fleet.replicas().filter_map(target).collect()
+    }
+}
