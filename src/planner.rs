@@ -3,7 +3,8 @@
 //! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ min/max. [`plan`]
 //! is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
 //! demand exceeds all replicas, so a wrong low forecast can never starve a service that is loaded
-//! now; below full load a trusted forecast decides. Missing data holds, and never scales down.
+//! now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data holds, and
+//! never scales down.
 
 pub mod budget;
 pub mod predictive;

@@ -46,10 +46,20 @@ pub fn reactive(policy: &Policy, input: &PlanInput) -> Size {
 /// What a service needs that is overloaded even when all its starting replicas are counted; `None`
 /// if it is not.
 ///
-/// Between the threshold and full load a trusted forecast knows better than a rule: if the
-/// threshold could overrule it there, each would undo the other's step. Above full load nothing may
-/// lower the count. Saturated workers hide demand, so the rule's own step is taken where it is
-/// larger than what is seen.
+/// Why not the larger of rule and forecast at any load? Between the threshold and full load a
+/// trusted forecast knows better, and the rule would undo its steps. Replayed over a smooth service
+/// (queries of a MongoDB cluster, 11 days by 5 minutes, startup delay 5 minutes, budget 1 %):
+///
+/// | on the way up | replica hours | changes | overload |
+/// |---|---|---|---|
+/// | the forecast, and relief above full load | 638 | 195 | 0.8 % |
+/// | the larger of rule and forecast | 692 | 1276 | 0.5 % |
+/// | the same, and no step down that the rule would undo | 753 | 249 | 0.3 % |
+///
+/// Both spend what the user did not ask for, whose budget is met without; on noisy services they
+/// cost up to 2 % and add up to half as many changes. Above full load nothing may lower the count.
+/// Saturated workers hide demand, so the rule's own step is taken where it is larger than what is
+/// seen.
 pub fn relief(rule: &Size, input: &PlanInput) -> Option<Size> {
     let Signal::Fresh { demand, lower_bound, .. } = input.signal else { return None };
     let supply = f64::from(input.current_replicas) * input.capacity;

@@ -34,8 +34,8 @@ const TEST_LABEL: &str = "foresail.test";
 /// The port that workers listen on.
 pub const PORT: u16 = 8000;
 
-/// Longest wait for anything that should happen soon, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything that should happen soon, on a busy machine; reached only by a failure.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The engine, and names that no other test uses.
 pub struct Bench {
@@ -83,7 +83,7 @@ async fn engine() -> Result<Docker, String> {
         return Err("the program, alone in its image, is not linked statically".to_owned());
     }
     let answering = async {
-        let engine = Docker::connect_with_defaults()?;
+        let engine = Docker::connect_with_defaults()?.with_timeout(PATIENCE);
         engine.ping().await?;
         Ok(engine)
     };
@@ -227,7 +227,7 @@ pub async fn ready(actuator: &DockerActuator, id: &str) -> SocketAddr {
     eventually("the replica is ready", is_ready).await.address.expect("a ready one has an address")
 }
 
-/// Asks until there is an answer, for at most a minute.
+/// Asks until there is an answer, for at most [`PATIENCE`].
 pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, ask).await
 }

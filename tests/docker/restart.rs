@@ -10,7 +10,7 @@ use foresail::series::Time;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::{Bench, eventually, get, say_left_out, with};
+use crate::bench::{Bench, PATIENCE, eventually, get, say_left_out, with};
 use crate::image;
 use crate::serve::Serve;
 
@@ -69,7 +69,7 @@ fn launch(command: &[String]) -> Child {
     let start = Instant::now();
     while UnixStream::connect(socket(command)).is_err() {
         assert!(dockerd.try_wait().expect("a state").is_none(), "the engine has ended");
-        assert!(start.elapsed() < Duration::from_secs(120), "the engine does not answer");
+        assert!(start.elapsed() < PATIENCE, "the engine does not answer");
         std::thread::sleep(Duration::from_millis(50));
     }
     dockerd
@@ -85,7 +85,8 @@ async fn a_killed_engine_is_waited_for_and_its_service_restored() {
         return say_left_out("restart", "only ./check, as root, starts an engine to be killed");
     };
     let host = engine.socket();
-    let docker = Docker::connect_with_unix(&host, 120, API_DEFAULT_VERSION).expect("a socket");
+    let docker = Docker::connect_with_unix(&host, PATIENCE.as_secs(), API_DEFAULT_VERSION)
+        .expect("a socket");
     let image = image::import(&docker).await;
     with(docker, &image, "restart", async |bench| {
         let mut worker = bench.worker();
