@@ -1,27 +1,24 @@
 //! Pure: ridge regression of all steps ahead at once on the rows of [`super::features`].
 //!
-//! [`Ridge`] is linfa's `Fit` over [`Moments`]: the sums that a least-squares fit needs. Moments of
-//! blocks of rows add up, so a fit on everything before a block costs one small Cholesky
-//! decomposition and no pass over the rows. That makes honest held-out errors cheap: [`fit`] walks
-//! through the history block by block, forecasts each with what came before it, and chooses the
-//! penalty that would have served best. Older blocks fade, because what drives a load drifts.
+//! A fit on everything before a block of rows costs one small system of equations and no pass over
+//! the rows (see [`ridge`]). That makes honest held-out errors cheap: [`fit`] walks through the
+//! history block by block, forecasts each with what came before it, and chooses the penalty that
+//! would have served best. Older blocks fade, because what drives a load drifts.
 //!
 //! Squared errors follow bursts and outliers; targets far from a first fit are therefore pulled in
 //! to [`CLIP`] times the median error (Huber's pseudo-values) before the final fit, with the same
 //! Gram matrix.
 
-use linfa::{
-    dataset::{AsMultiTargets, DatasetBase},
-    traits::{Fit, PredictInplace},
-};
-use linfa_linalg::cholesky::SolveC;
-use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Axis, Data, Ix2, linalg::general_mat_mul, s};
+pub mod ridge;
+
+use ndarray::{Array2, s};
 use serde::{Deserialize, Serialize};
 
 use super::{
     ForecastError,
-    features::{Layout, Scaling, View, range},
+    features::{Layout, Scaling, View},
 };
+use ridge::{FittedRidge, Moments, all_within, within};
 
 /// Penalties tried, on the scale of correlations; from nearly none to nearly "as now".
 const PENALTIES: [f64; 5] = [1e-3, 1e-2, 5e-2, 0.2, 1.0];
@@ -29,8 +26,6 @@ const PENALTIES: [f64; 5] = [1e-3, 1e-2, 5e-2, 0.2, 1.0];
 const FIRST_PENALTY: f64 = 1e-2;
 /// Share of the rows that the walk begins with having seen.
 const WARMUP: f64 = 0.5;
-/// Weight of a block of rows against the block after it.
-const FADE: f64 = 0.8;
 /// In median absolute errors. Huber's own 1.345 standard deviations of a normal error are 2.0 of
 /// them; less leads nearer to the median, which is what is asked for.
 const CLIP: f64 = 1.3;
@@ -140,21 +135,23 @@ pub fn fit(rows: &Rows, refits: usize) -> Result<Walk, ForecastError> {
         .map(|e| Moments::of(rows.x.slice(s![e[0]..e[1], ..]), y.slice(s![e[0]..e[1], ..])))
         .collect();
     for _ in 0..PASSES {
-        let fitted = Moments::sum(&blocks).solve(FIRST_PENALTY)?;
+        let fitted = Moments::sum(&blocks).correlations().solve(FIRST_PENALTY)?;
         pull_in(&rows.x, &y, &fitted, &edges, &mut blocks);
     }
     let actuals = rows.y.slice(s![from.., ..]);
+    let (walked, past) = walk(rows, &blocks, &tested);
     let best = PENALTIES
-        .iter()
-        .filter_map(|&penalty| {
-            let forecasts = walk(rows, &blocks, &tested, penalty).ok()?;
-            let error = (&forecasts - &actuals).mapv(f64::abs).mean()?;
+        .into_iter()
+        .zip(walked)
+        .filter_map(|(penalty, forecasts)| {
+            let forecasts = forecasts?;
+            let error: f64 = forecasts.iter().zip(actuals).map(|(f, y)| (f - y).abs()).sum();
             error.is_finite().then_some((error, penalty, forecasts))
         })
         .min_by(|a, b| a.0.total_cmp(&b.0));
     let (_, penalty, forecasts) =
         best.ok_or_else(|| ForecastError::Singular("no penalty gave finite weights".into()))?;
-    let weights = Moments::sum(&blocks).solve(penalty)?;
+    let weights = past.correlations().solve(penalty)?;
     let regression = Regression {
         layout: rows.layout.clone(),
         scaling: rows.scaling,
@@ -165,44 +162,44 @@ pub fn fit(rows: &Rows, refits: usize) -> Result<Walk, ForecastError> {
     Ok(Walk { regression, from, tested, forecasts })
 }
 
-/// Forecasts the rows `tested[b]..tested[b + 1]` with a fit to the blocks `0..=b`, for each b.
+/// Forecasts the rows `tested[b]..tested[b + 1]` with a fit to the blocks `0..=b`, for each b and
+/// each penalty; `None` where one gave no finite weights. Last come the sums of all blocks.
 fn walk(
     rows: &Rows,
     blocks: &[Moments],
     tested: &[usize],
-    penalty: f64,
-) -> Result<Array2<f64>, ForecastError> {
+) -> ([Option<Array2<f64>>; PENALTIES.len()], Moments) {
     let from = tested[0];
-    let mut forecasts = Array2::zeros((rows.x.nrows() - from, rows.y.ncols()));
+    let dim = (rows.x.nrows() - from, rows.y.ncols());
+    let mut walked = PENALTIES.map(|_| Some(Array2::zeros(dim)));
     let mut past = blocks[0].clone();
     for (block, test) in blocks[1..].iter().zip(tested.windows(2)) {
-        let out = forecasts.slice_mut(s![test[0] - from..test[1] - from, ..]);
-        past.solve(penalty)?.predict_into(rows.x.slice(s![test[0]..test[1], ..]), out);
+        let x = all_within(rows.x.slice(s![test[0]..test[1], ..]), &past.range);
+        let correlations = past.correlations();
+        for (forecasts, penalty) in walked.iter_mut().zip(PENALTIES) {
+            match (forecasts.as_mut(), correlations.solve(penalty)) {
+                (Some(to), Ok(fitted)) => {
+                    let out = to.slice_mut(s![test[0] - from..test[1] - from, ..]);
+                    fitted.predict_into(x.view(), out);
+                }
+                _ => *forecasts = None,
+            }
+        }
         past.fade();
         past.add(block);
     }
-    for (i, mut row) in forecasts.rows_mut().into_iter().enumerate() {
-        let level = rows.levels[from + i];
-        row.mapv_inplace(|y| bounded(rows.scaling.load(y, level), level, rows.highest));
+    for forecasts in walked.iter_mut().flatten() {
+        for (mut row, &level) in forecasts.rows_mut().into_iter().zip(&rows.levels[from..]) {
+            row.mapv_inplace(|y| bounded(rows.scaling.load(y, level), level, rows.highest));
+        }
     }
-    Ok(forecasts)
+    (walked, past)
 }
 
 /// A forecast kept from running away: demand is not negative, and not beyond the highest ever seen
 /// or, where it is growing, a little above the level.
 fn bounded(forecast: f64, level: f64, highest: f64) -> f64 {
     forecast.clamp(0.0, highest.max(1.05 * level).max(0.0))
-}
-
-/// NaN stays NaN.
-fn within(x: f64, (low, high): (f64, f64)) -> f64 {
-    if x < low {
-        low
-    } else if x > high {
-        high
-    } else {
-        x
-    }
 }
 
 /// Recomputes the cross moments of `blocks` with targets at most [`CLIP`] median errors from the
@@ -227,153 +224,3 @@ fn pull_in(
         block.retarget(x.slice(s![e[0]..e[1], ..]), pulled.slice(s![e[0]..e[1], ..]));
     }
 }
-
-/// Least squares with a penalty on squared weights, all targets at once.
-///
-/// Columns count in units of their standard deviation; those without variance get weight 0.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ridge {
-    /// Added to the diagonal of the correlation matrix; above 0 keeps collinear columns apart.
-    pub penalty: f64,
-}
-
-/// Why a ridge fit failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RidgeError {
-    #[error(transparent)]
-    Linfa(#[from] linfa::Error),
-    #[error(transparent)]
-    Forecast(#[from] ForecastError),
-}
-
-impl<D: Data<Elem = f64>, T: AsMultiTargets<Elem = f64>> Fit<ArrayBase<D, Ix2>, T, RidgeError>
-    for Ridge
-{
-    type Object = FittedRidge;
-
-    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<FittedRidge, RidgeError> {
-        let moments = Moments::of(dataset.records().view(), dataset.targets().as_multi_targets());
-        Ok(moments.solve(self.penalty)?)
-    }
-}
-
-/// Weights (columns × targets) and intercepts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FittedRidge {
-    pub weights: Array2<f64>,
-    pub intercepts: Array1<f64>,
-    /// Of each column, the range that it was fitted in. What lies beyond counts as its end: a
-    /// straight line is no guide to where nobody has been, and surges lead there.
-    range: Vec<(f64, f64)>,
-}
-
-impl FittedRidge {
-    fn predict_into(&self, x: ArrayView2<f64>, mut out: ndarray::ArrayViewMut2<f64>) {
-        out.assign(&self.intercepts);
-        let mut x = x.to_owned();
-        for mut row in x.rows_mut() {
-            row.iter_mut().zip(&self.range).for_each(|(x, range)| *x = within(*x, *range));
-        }
-        general_mat_mul(1.0, &x, &self.weights, 1.0, &mut out);
-    }
-}
-
-impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array2<f64>> for FittedRidge {
-    fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array2<f64>) {
-        self.predict_into(x.view(), y.view_mut());
-    }
-
-    fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array2<f64> {
-        Array2::zeros((x.nrows(), self.intercepts.len()))
-    }
-}
-
-/// The sums over rows that a least-squares fit needs.
-#[derive(Debug, Clone)]
-struct Moments {
-    count: f64,
-    x: Array1<f64>,
-    y: Array1<f64>,
-    xx: Array2<f64>,
-    xy: Array2<f64>,
-    /// Lowest and highest value of each column.
-    range: Vec<(f64, f64)>,
-}
-
-impl Moments {
-    fn of(x: ArrayView2<f64>, y: ArrayView2<f64>) -> Moments {
-        Moments {
-            count: x.nrows() as f64,
-            x: x.sum_axis(Axis(0)),
-            y: y.sum_axis(Axis(0)),
-            xx: x.t().dot(&x),
-            xy: x.t().dot(&y),
-            range: x.columns().into_iter().map(|c| range(&c.to_vec())).collect(),
-        }
-    }
-
-    /// The same rows with other targets.
-    fn retarget(&mut self, x: ArrayView2<f64>, y: ArrayView2<f64>) {
-        self.y = y.sum_axis(Axis(0));
-        self.xy = x.t().dot(&y);
-    }
-
-    fn add(&mut self, other: &Moments) {
-        self.count += other.count;
-        self.x += &other.x;
-        self.y += &other.y;
-        self.xx += &other.xx;
-        self.xy += &other.xy;
-        for (own, other) in self.range.iter_mut().zip(&other.range) {
-            *own = (own.0.min(other.0), own.1.max(other.1));
-        }
-    }
-
-    fn fade(&mut self) {
-        self.count *= FADE;
-        self.x *= FADE;
-        self.y *= FADE;
-        self.xx *= FADE;
-        self.xy *= FADE;
-    }
-
-    /// Of all blocks, the older faded.
-    fn sum(blocks: &[Moments]) -> Moments {
-        let mut sum = blocks[0].clone();
-        for block in &blocks[1..] {
-            sum.fade();
-            sum.add(block);
-        }
-        sum
-    }
-
-    fn solve(&self, penalty: f64) -> Result<FittedRidge, ForecastError> {
-        let singular = |reason: String| ForecastError::Singular(reason);
-        let n = self.count.max(1.0);
-        let (mx, my) = (&self.x / n, &self.y / n);
-        let variance: Array1<f64> = (0..mx.len())
-            .map(|j| (self.xx[[j, j]] / n - mx[j] * mx[j], self.xx[[j, j]] / n))
-            .map(|(v, square)| if v > 1e-12 * square { v } else { 0.0 })
-            .collect();
-        let inverse = variance.mapv(|v| if v > 0.0 { 1.0 / v.sqrt() } else { 0.0 });
-        let mut gram = Array2::from_shape_fn(self.xx.dim(), |(i, j)| {
-            (self.xx[[i, j]] / n - mx[i] * mx[j]) * inverse[i] * inverse[j]
-        });
-        gram.diag_mut().zip_mut_with(&variance, |d, &v| {
-            *d = if v > 0.0 { 1.0 + penalty } else { 1.0 };
-        });
-        let cross = Array2::from_shape_fn(self.xy.dim(), |(i, j)| {
-            (self.xy[[i, j]] / n - mx[i] * my[j]) * inverse[i]
-        });
-        let mut weights = gram.solvec(&cross).map_err(|e| singular(e.to_string()))?;
-        weights *= &inverse.insert_axis(Axis(1));
-        if !weights.iter().all(|w| w.is_finite()) {
-            return Err(singular("weights are not finite".into()));
-        }
-        let intercepts = my - weights.t().dot(&mx);
-        Ok(FittedRidge { weights, intercepts, range: self.range.clone() })
-    }
-}
-
-#[cfg(test)]
-mod tests;
