@@ -159,9 +159,9 @@ impl Calibration {
         self.scale.at(row)
     }
 
-    /// Quantile `q` of demand in step `h` (from 0), where the method says `forecast`.
-    pub fn step(&self, h: usize, forecast: f64, scale: f64, q: f64) -> f64 {
-        at(&self.steps[h], forecast, scale, q)
+    /// Quantile `q` of the errors of each step ahead, in units of the scale.
+    pub fn step_errors(&self, q: f64) -> Vec<f64> {
+        errors_at(&self.steps, q)
     }
 
     /// Quantile paths of demand and of its running peak, where the method says `points`. A peak is
@@ -175,23 +175,30 @@ impl Calibration {
         quantiles
             .iter()
             .map(|&q| {
+                let errors = self.step_errors(q);
                 let path: Vec<f64> =
-                    points.iter().enumerate().map(|(h, &y)| self.step(h, y, scale, q)).collect();
+                    points.iter().zip(errors).map(|(y, e)| demand(*y, scale, e)).collect();
                 let (mut highest, mut peak) = (0.0f64, 0.0f64);
-                let peaks = path.iter().zip(points).enumerate().map(|(h, (&step, &y))| {
+                let errors = errors_at(&self.peaks, q);
+                let peaks = path.iter().zip(points).zip(errors).map(|((&step, &y), error)| {
                     highest = highest.max(y);
-                    peak = peak.max(step).max(at(&self.peaks[h], highest, scale, q));
+                    peak = peak.max(step).max(demand(highest, scale, error));
                     peak
                 });
-                (peaks.collect(), path)
+                let peaks = peaks.collect();
+                (path, peaks)
             })
-            .map(|(peaks, path): (Vec<f64>, Vec<f64>)| (path, peaks))
             .unzip()
     }
 }
 
-fn at(table: &[f64], forecast: f64, scale: f64, q: f64) -> f64 {
-    (forecast + scale * interpolate(&LEVELS, table, q).unwrap_or(0.0)).max(0.0)
+/// Where the method says `forecast` and errs by `error` times the scale; never negative.
+pub fn demand(forecast: f64, scale: f64, error: f64) -> f64 {
+    (forecast + scale * error).max(0.0)
+}
+
+fn errors_at(tables: &[Vec<f64>], q: f64) -> Vec<f64> {
+    tables.iter().map(|table| interpolate(&LEVELS, table, q).unwrap_or(0.0)).collect()
 }
 
 /// Quantiles of `errors` (in order of time) at [`LEVELS`], ascending; zeros without errors.

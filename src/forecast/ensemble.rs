@@ -70,13 +70,16 @@ impl HeldOutPaths<'_> {
     pub fn walk(&self, blocks: &[usize]) -> (Array2<f64>, Array2<f64>) {
         let (m, horizon) = (self.members.len(), self.actuals.ncols());
         let units = self.usual_errors();
-        let mut past = Products { sums: Array3::zeros((horizon, m, m)), origins: 0.0 };
+        let mut past = Products { sums: Array3::zeros((m, m, horizon)), origins: 0.0 };
         let mut weights = past.weights();
         let mut forecasts = Array2::zeros(self.actuals.dim());
+        let mut said = Array2::zeros((m, horizon));
         for edges in blocks.windows(2) {
             past.fade();
             for (i, &unit) in units.iter().enumerate().take(edges[1]).skip(edges[0]) {
-                let said = Array2::from_shape_fn((m, horizon), |(m, h)| self.members[m][[i, h]]);
+                for (mut said, member) in said.rows_mut().into_iter().zip(&self.members) {
+                    said.assign(&member.row(i));
+                }
                 let path = (&said * &weights).sum_axis(Axis(0));
                 past.add(said.view(), self.actuals.row(i), unit);
                 forecasts.row_mut(i).assign(&path);
@@ -106,7 +109,7 @@ impl HeldOutPaths<'_> {
 
 /// Products of the members' errors, for each step ahead: what the weights are learned from.
 struct Products {
-    /// steps ahead × members × members.
+    /// members × members × steps ahead.
     sums: Array3<f64>,
     origins: f64,
 }
@@ -119,31 +122,29 @@ impl Products {
 
     /// Adds one origin: what the members said (members × steps ahead), and what came.
     fn add(&mut self, said: ArrayView2<f64>, came: ArrayView1<f64>, unit: f64) {
-        let mut errors = vec![0.0; said.nrows()];
-        for (h, mut sums) in self.sums.axis_iter_mut(Axis(0)).enumerate() {
-            for (error, said) in errors.iter_mut().zip(said.column(h)) {
-                *error = ((came[h] - said) / unit).clamp(-CLIP, CLIP);
-            }
-            let mean = errors.iter().map(|e: &f64| e.abs()).sum::<f64>() / errors.len() as f64;
-            let weight = 1.0 / (mean + NEAR);
-            for (i, a) in errors.iter().enumerate() {
-                for (j, b) in errors.iter().enumerate() {
-                    sums[[i, j]] += weight * a * b;
-                }
-            }
+        let off = (&came - &said) / unit;
+        let errors = off.mapv(|e| e.clamp(-CLIP, CLIP));
+        let mean = errors.mapv(f64::abs).sum_axis(Axis(0)) / errors.nrows().max(1) as f64;
+        let weights = mean.mapv(|e| 1.0 / (e + NEAR));
+        for (weighted, mut sums) in
+            (&errors * &weights).rows().into_iter().zip(self.sums.outer_iter_mut())
+        {
+            sums += &(&weighted * &errors);
         }
         self.origins += 1.0;
     }
 
     /// members × steps ahead.
     fn weights(&self) -> Array2<f64> {
-        let (horizon, m, _) = self.sums.dim();
+        let (m, _, horizon) = self.sums.dim();
         let mut weights = Array2::zeros((m, horizon));
-        for (h, sums) in self.sums.axis_iter(Axis(0)).enumerate() {
+        for (mut weights, sums) in
+            weights.columns_mut().into_iter().zip(self.sums.axis_iter(Axis(2)))
+        {
             let usual = sums.diag().mean().unwrap_or(0.0) / self.origins.max(1.0);
             let mut sums = sums.to_owned();
             sums.diag_mut().mapv_inplace(|v| v + PRIOR * usual);
-            weights.column_mut(h).assign(&lowest(&sums));
+            weights.assign(&lowest(&sums));
         }
         weights
     }

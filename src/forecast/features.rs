@@ -15,7 +15,11 @@
 //!
 //! Known limit: a season that is no whole number of steps smears over its neighbours.
 
+mod scaling;
+
 use serde::{Deserialize, Serialize};
+
+pub use scaling::{Readings, Scaling, Seen};
 
 /// Values that make the level.
 const LEVEL: usize = 3;
@@ -96,42 +100,6 @@ pub fn filled(values: &[f64]) -> Vec<f64> {
     filled
 }
 
-/// What differences are taken of.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scaling {
-    Absolute,
-    /// Of the load, divided by level + `floor`; the floor keeps an idle service from dividing by
-    /// nothing.
-    Relative {
-        floor: f64,
-    },
-    /// Of the logarithm of load + `floor`.
-    Log {
-        floor: f64,
-    },
-}
-
-impl Scaling {
-    /// Where `load` lies, seen from `level`; both in the load's own unit.
-    pub fn relative(self, load: f64, level: f64) -> f64 {
-        match self {
-            Scaling::Absolute => load - level,
-            Scaling::Relative { floor } => (load - level) / (level.max(0.0) + floor),
-            Scaling::Log { floor } => ((load.max(0.0) + floor) / (level.max(0.0) + floor)).ln(),
-        }
-    }
-
-    /// The load that lies at `relative`, seen from `level`.
-    pub fn load(self, relative: f64, level: f64) -> f64 {
-        match self {
-            Scaling::Absolute => level + relative,
-            Scaling::Relative { floor } => level + relative * (level.max(0.0) + floor),
-            Scaling::Log { floor } => (level.max(0.0) + floor) * relative.exp() - floor,
-        }
-    }
-}
-
 /// Which columns a row has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
@@ -191,26 +159,39 @@ impl Layout {
         view.mean(0, LEVEL)
     }
 
-    /// Replaces `row` by the columns at the origin of `view`.
-    pub fn row(&self, view: View, scaling: Scaling, row: &mut Vec<f64>) {
+    /// Readings of all of `history`; the first means are of the values that there are.
+    pub fn readings(&self, history: View, scaling: Scaling) -> Readings {
+        let n = history.values.len();
+        let mut means = Vec::with_capacity(n * (1 + self.means.len()));
+        for newest in 0..n {
+            let lag = n - 1 - newest;
+            let windows = [LEVEL].into_iter().chain(self.means.iter().copied());
+            means.extend(windows.map(|w| scaling.seen(history.mean(lag, w.min(newest + 1)))));
+        }
+        Readings { values: history.values.iter().map(|&v| scaling.seen(v)).collect(), means }
+    }
+
+    /// Replaces `row` by the columns at the origin of `seen`.
+    pub fn row(&self, seen: Seen, row: &mut Vec<f64>) {
         row.clear();
-        let level = self.level(view);
-        let relative = |load: f64| scaling.relative(load, level);
-        row.extend((0..self.lags).map(|lag| relative(view.ago(lag))));
-        row.extend(self.means.iter().map(|&w| relative(view.mean(0, w))));
+        let level = seen.level(0, self);
+        let unit = seen.scaling.unit(level);
+        let relative = |seen: f64| (seen - level) / unit;
+        row.extend((0..self.lags).map(|lag| relative(seen.value(lag))));
+        row.extend((0..self.means.len()).map(|i| relative(seen.mean(0, self, i))));
         if let Some(w) = self.extremes {
-            let (low, high) = range(view.window(0, w));
-            row.extend([relative(low), relative(high)]);
+            let (low, high) = range(seen.view.window(0, w));
+            row.extend([low, high].map(|load| relative(seen.scaling.seen(load))));
         }
         for &length in &self.seasons {
-            self.season(length, view, scaling, level, row);
+            self.season(length, seen, level, row);
         }
     }
 
     /// What happened around this moment in earlier seasons: how their level differed, their paths
     /// ahead (a few steps of the newest one, the mean of all), their peak ahead, how they had come
     /// to it, and the phase.
-    fn season(&self, length: usize, view: View, scaling: Scaling, level: f64, row: &mut Vec<f64>) {
+    fn season(&self, length: usize, seen: Seen, level: f64, row: &mut Vec<f64>) {
         let (a, m) = (self.anchors.len(), self.means.len());
         let start = row.len();
         let newest = start + 1;
@@ -218,16 +199,18 @@ impl Layout {
         let peak = paths + a;
         let means = peak + 1;
         row.resize(means + m, 0.0);
-        let known = ((view.values.len() - self.recent()) / length).min(SEASONS);
+        let unit_now = seen.scaling.unit(level);
+        let known = ((seen.view.values.len() - self.recent()) / length).min(SEASONS);
         let mut weight = (1.0 - FADE) / (1.0 - FADE.powi(known as i32));
         for k in 1..=known {
             let lag = k * length;
-            let then = view.mean(lag, LEVEL);
-            row[start] += weight * scaling.relative(then, level);
+            let then = seen.level(lag, self);
+            let unit = seen.scaling.unit(then);
+            row[start] += weight * (then - level) / unit_now;
             let mut highest = f64::NEG_INFINITY;
             for (i, &ahead) in self.anchors.iter().enumerate() {
-                let load = view.ago(lag - 1 - ahead % length);
-                let value = scaling.relative(load, then);
+                let ahead = if ahead < length { ahead } else { ahead % length };
+                let value = (seen.value(lag - 1 - ahead) - then) / unit;
                 highest = highest.max(value);
                 if k == 1 && i % SPARSE == SPARSE - 1 {
                     row[newest + i / SPARSE] = value;
@@ -235,12 +218,12 @@ impl Layout {
                 row[paths + i] += weight * value;
             }
             row[peak] += weight * highest;
-            for (i, &w) in self.means.iter().enumerate() {
-                row[means + i] += weight * scaling.relative(view.mean(lag, w), then);
+            for i in 0..m {
+                row[means + i] += weight * (seen.mean(lag, self, i) - then) / unit;
             }
             weight *= FADE;
         }
-        let phase = view.clock.rem_euclid(length as i64) as f64 / length as f64;
+        let phase = seen.view.clock.rem_euclid(length as i64) as f64 / length as f64;
         for k in 1..=harmonics(length) {
             let (sin, cos) = (std::f64::consts::TAU * phase * k as f64).sin_cos();
             row.extend([sin, cos]);
@@ -284,7 +267,7 @@ mod tests {
     fn row(layout: &Layout, values: &[f64], scaling: Scaling) -> Vec<f64> {
         let mut row = vec![99.0];
         let newest = &values[values.len().saturating_sub(layout.context())..];
-        layout.row(View::new(newest, 7), scaling, &mut row);
+        layout.row(Seen::new(View::new(newest, 7), scaling), &mut row);
         row
     }
 
@@ -310,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_sums_give_the_same_row() {
+    fn shared_readings_give_the_same_row() {
         let values: Vec<f64> = (0..300).map(|i| 5.0 + ((i * 37) % 11) as f64).collect();
         let mut sums = vec![0.0];
         values.iter().for_each(|v| sums.push(sums[sums.len() - 1] + v));
@@ -318,7 +301,8 @@ mod tests {
         let mut shared = Vec::new();
         for scaling in SCALINGS {
             let view = View { values: &values, clock: 7, sums: Some(&sums) };
-            layout.row(view, scaling, &mut shared);
+            let readings = layout.readings(view, scaling);
+            layout.row(Seen { view, scaling, readings: Some(&readings) }, &mut shared);
             let direct = row(&layout, &values, scaling);
             assert!(shared.iter().zip(direct).all(|(a, b)| (a - b).abs() < 1e-9));
         }
@@ -337,16 +321,6 @@ mod tests {
         assert!(!same(Scaling::Absolute, changed(&|v| v * 3.0)));
         for scaling in [Scaling::Relative { floor: 0.0 }, Scaling::Log { floor: 0.0 }] {
             assert!(same(scaling, changed(&|v| v * 3.0)), "{scaling:?}");
-        }
-    }
-
-    #[test]
-    fn a_scaling_leads_there_and_back() {
-        for scaling in SCALINGS {
-            for (load, level) in [(0.0, 0.0), (3.0, 2.0), (0.0, 5.0), (7.0, 0.0)] {
-                let back = scaling.load(scaling.relative(load, level), level);
-                assert!((back - load).abs() < 1e-9, "{scaling:?}: {load} is not {back}");
-            }
         }
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ForecastError,
-    features::{Layout, Scaling, View},
+    features::{Layout, Scaling, Seen, View},
 };
 use ridge::{FittedRidge, Moments, all_within, within};
 
@@ -59,7 +59,7 @@ impl Regression {
     /// Forecast of `out.len()` steps from the origin of `view`.
     pub fn points(&self, view: View, out: &mut [f64]) {
         let mut row = Vec::with_capacity(self.layout.width());
-        self.layout.row(view, self.scaling, &mut row);
+        self.layout.row(Seen::new(view, self.scaling), &mut row);
         let level = self.layout.level(view);
         out.copy_from_slice(&self.weights.intercepts.as_slice().unwrap_or(&[])[..out.len()]);
         let FittedRidge { weights, range, .. } = &self.weights;

@@ -7,7 +7,7 @@ use ndarray::Array2;
 
 use super::{
     accuracy::{scale_season, seasonal_error},
-    features::{Layout, Scaling, View, filled},
+    features::{Layout, Scaling, Seen, View, filled},
     regression::Rows,
     seasons,
 };
@@ -72,10 +72,13 @@ impl<'a> Sample<'a> {
 
     /// Rows to learn from, one for each of `origins`.
     pub fn rows(&self, layout: &Layout, scaling: Scaling, origins: &[usize]) -> Rows {
+        let newest = self.filled.len() - 1;
+        let readings = layout.readings(self.view(newest), scaling);
         let mut x = Array2::zeros((origins.len(), layout.width()));
         let mut row = Vec::new();
         for (i, &o) in origins.iter().enumerate() {
-            layout.row(self.view(o), scaling, &mut row);
+            let seen = Seen { view: self.view(o), scaling, readings: Some(&readings) };
+            layout.row(seen, &mut row);
             x.row_mut(i).iter_mut().zip(&row).for_each(|(to, v)| *to = *v);
         }
         Rows {

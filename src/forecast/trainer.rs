@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayView1, s};
 use super::{
     Fitted, ForecastError, MemberSkill, Method, Model, Training,
     accuracy::{MethodScore, SCORED, Tally},
-    calibration::{Calibration, HeldOut},
+    calibration::{Calibration, HeldOut, demand},
     censoring::for_training,
     ensemble::{Ensemble, HeldOutPaths},
     events::{Effects, Events},
@@ -337,15 +337,16 @@ fn score(
     unit: f64,
 ) -> Option<MethodScore> {
     let mut tally = Tally::default();
+    let errors = SCORED.map(|q| calibration.step_errors(q));
     let mut row = Vec::new();
     for i in 0..held_out.origins() {
         row.clear();
         row.extend(held_out.rows.row(i));
         let scale = calibration.scale_of(&row);
-        for h in 0..held_out.forecasts.ncols() {
-            let forecast = held_out.forecasts[[i, h]];
-            let quantiles = SCORED.map(|q| calibration.step(h, forecast, scale, q));
-            tally.add(held_out.actuals[[i, h]], quantiles);
+        let steps = held_out.forecasts.row(i).into_iter().zip(held_out.actuals.row(i));
+        for (h, (&forecast, &actual)) in steps.enumerate() {
+            let quantile = |k: usize| demand(forecast, scale, errors[k][h]);
+            tally.add(actual, std::array::from_fn(quantile));
         }
     }
     tally.score(method, unit, held_out.origins())
