@@ -217,8 +217,7 @@ fn eliminate(mut augmented: Array2<f64>) -> Option<Array2<f64>> {
     for k in 0..n {
         let (above, below) = a.split_at_mut((k + 1) * width);
         let pivots = &above[k * width..];
-        // NaN is not above 0 either.
-        if !(pivots[k] > 0.0) {
+        if pivots[k].is_nan() || pivots[k] <= 0.0 {
             return None;
         }
         for (i, row) in (k + 1..n).zip(below.chunks_exact_mut(width)) {
