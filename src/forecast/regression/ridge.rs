@@ -3,8 +3,8 @@
 //! [`Ridge`] is linfa's `Fit` over [`Moments`]: the sums that a least-squares fit needs. Moments of
 //! blocks of rows add up, so a fit to any run of blocks costs no pass over its rows.
 //!
-//! Hundreds of small systems are solved in one training. [`eliminate`] is therefore written by whole
-//! rows, all targets at once, which the compiler turns into vector instructions.
+//! Hundreds of small systems are solved in one training. [`eliminate`] is therefore written by
+//! whole rows, all targets at once, which the compiler turns into vector instructions.
 
 use linfa::{
     dataset::{AsMultiTargets, DatasetBase},
