@@ -29,6 +29,8 @@ enum Action {
     /// One model: what it was trained on, and how good it was.
     Show {
         /// The version; the one in use unless given.
+        // An id of its own: `version` is that of `--version`.
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: Option<u32>,
         #[command(flatten)]
         whose: Whose,
@@ -36,6 +38,7 @@ enum Action {
     /// Puts a version into use and pins it: trainings go on, but put no other into use. A running
     /// service follows at its next evaluation.
     Promote {
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: u32,
         #[command(flatten)]
         whose: Whose,
