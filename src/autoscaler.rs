@@ -16,6 +16,8 @@ use std::time::Duration;
 use crate::forecast::drift::Drift;
 use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
 use crate::planner::budget::Budget;
+use crate::planner::predictive::{Predictive, Prices};
+use crate::planner::regret::Regret;
 use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
 use crate::planner::trust::Gate;
@@ -82,6 +84,8 @@ pub struct Autoscaler {
     recent: VecDeque<(Time, f64)>,
     history: History,
     budget: Budget,
+    regret: Regret,
+    start_cost: Duration,
     gate: Gate,
     drift: Drift,
     startup_delays: StartupDelays,
@@ -93,15 +97,17 @@ pub struct Autoscaler {
 impl Autoscaler {
     pub fn new(settings: Settings) -> Autoscaler {
         let step = settings.evaluation_interval.max(Duration::from_millis(1));
-        let budget = match &settings.policy {
-            Policy::Predictive(predictive) => predictive.overload_budget,
-            _ => 0.01,
+        let Predictive { overload_budget, start_cost } = match &settings.policy {
+            Policy::Predictive(predictive) => predictive.clone(),
+            _ => Predictive::default(),
         };
         Autoscaler {
             window: Window::new(step, steps(settings.training.max_history, step)),
             recent: VecDeque::new(),
             history: History::default(),
-            budget: Budget::new(budget),
+            budget: Budget::new(overload_budget),
+            regret: Regret::default(),
+            start_cost,
             gate: Gate::default(),
             drift: Drift::default(),
             startup_delays: StartupDelays::default(),
@@ -132,6 +138,8 @@ impl Autoscaler {
         let decision = self.decide(now, signal, observation);
         if decision.basis != Basis::Hold {
             self.history.record(now, decision.recommendation, self.memory());
+            self.regret =
+                decision.forecast.as_ref().map_or(self.regret, |used| Regret(used.regret));
         }
         decision
     }
@@ -291,8 +299,9 @@ impl Autoscaler {
                 (1..grown).for_each(|_| self.realise(now, None, false));
             }
             if grown.is_some_and(|grown| grown > 0) {
-                // While the fallback acts, its overload says nothing about the quantile.
-                if self.gate.trusted() {
+                self.budget = self.budget.demanded(demand / observation.capacity);
+                // While the fallback acts alone, its overload says nothing about the price.
+                if self.gate.trust().acts() {
                     self.budget = self.budget.observe(lower_bound || demand > supply);
                 }
                 self.realise(now, Some(demand), lower_bound);
@@ -345,7 +354,13 @@ impl Autoscaler {
             utilization_window: self.utilization(now, observation),
             forecast: self.forecast.as_ref(),
             lookahead: self.lookahead(),
-            planning_quantile: self.budget.planning_quantile(),
+            prices: Prices::new(
+                self.budget.price(),
+                self.budget.typical(),
+                self.settings.evaluation_interval,
+                self.start_cost,
+            ),
+            regret: self.regret,
             trust: &self.gate.trust(),
             history: &self.history,
             behavior: &self.settings.behavior,

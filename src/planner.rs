@@ -3,12 +3,15 @@
 //! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ min/max. [`plan`]
 //! is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
 //! demand exceeds all replicas, so a wrong low forecast can never starve a service that is loaded
-//! now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data holds, and
-//! never scales down.
+//! now; below full load a trusted forecast decides, see [`sizing::relief`]. A forecast that has lost
+//! its trust goes on, but every step up of the rule wins over it. Missing data holds, and never
+//! scales down.
 
 pub mod budget;
 pub mod predictive;
 pub mod rate_limit;
+pub mod regret;
+pub mod risk;
 pub mod sizing;
 pub mod stabilization;
 pub mod target_tracking;
@@ -21,7 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::forecast::{Forecast, Method};
 use crate::series::Time;
+use predictive::Prices;
 use rate_limit::RateLimit;
+use regret::Regret;
 use sizing::Size;
 
 /// How replicas are chosen. Closed: a new policy is a new variant and a new file.
@@ -116,7 +121,8 @@ pub struct PlanInput<'a> {
     pub forecast: Option<&'a Forecast>,
     /// startup delay + one evaluation interval.
     pub lookahead: Duration,
-    pub planning_quantile: f64,
+    pub prices: Prices,
+    pub regret: Regret,
     pub trust: &'a Trust,
     pub history: &'a stabilization::History,
     pub behavior: &'a Behavior,
@@ -128,6 +134,8 @@ pub struct PlanInput<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Trust {
     pub trusted: bool,
+    /// It was trusted once and lost that: it acts, but a rule's step up wins over it.
+    pub doubted: bool,
     /// 1 - loss of the forecast / loss of the bar it must beat, recently; `None` before there is
     /// evidence.
     pub skill: Option<f64>,
@@ -184,16 +192,26 @@ pub struct ForecastUsed {
     #[schema(value_type = String, format = DateTime)]
     pub origin: Time,
     pub lookahead_ms: u64,
-    pub planning_quantile: f64,
-    /// Highest demand within the lookahead: 0.1, 0.5 and 0.9 quantile, and the planning quantile.
+    /// What an overloaded step is worth, in replica steps.
+    pub overload_price: f64,
+    /// Chance that demand exceeds the planned replicas at the end of the lookahead.
+    pub overload_risk: f64,
+    /// Highest demand within the lookahead: 0.1, 0.5 and 0.9 quantile.
     pub peak_low: f64,
     pub peak_median: f64,
     pub peak_high: f64,
-    pub peak_planned: f64,
+    /// The count at which replicas and priced risk together cost least.
+    pub cheapest: u32,
+    /// The cheapest count, or the current one until a change pays.
+    pub planned: u32,
+    /// What staying has cost since the last change, in replica steps.
+    pub regret: f64,
+    /// What it may cost until the count is changed.
+    pub patience: f64,
 }
 
-/// How many replicas are wanted, and why. Every field is a record, nothing in it is read back by
-/// the planner.
+/// How many replicas are wanted, and why. Every field is a record; of all of them only the regret
+/// is carried into the next decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Decision {
     #[schema(value_type = String, format = DateTime)]
@@ -230,13 +248,14 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
         _ => sizing::reactive(policy, input),
     };
     let by_forecast = match (basis, &forecast) {
-        (Basis::Forecast, Some(used)) => Some(predictive::size(used, input)),
+        (Basis::Forecast, Some(used)) => Some(predictive::size(used)),
         _ => None,
     };
-    let relief = match &by_forecast {
-        Some(size) => sizing::relief(&rule, input).filter(|r| r.replicas > size.replicas),
-        None => None,
-    };
+    let relief = by_forecast.as_ref().and_then(|size| {
+        let doubt = input.trust.doubted && rule.replicas > input.current_replicas;
+        let up = sizing::relief(&rule, input).or_else(|| doubt.then(|| rule.clone()));
+        up.filter(|up| up.replicas > size.replicas)
+    });
     let (basis, chosen) = match (&relief, &by_forecast) {
         (Some(relief), _) => (Basis::Reactive, relief),
         (None, Some(size)) => (Basis::Forecast, size),
@@ -254,7 +273,12 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
         utilization: utilization(input),
         forecast,
         trust: input.trust.clone(),
-        proposals: by_forecast.iter().chain(&relief).chain([&rule]).map(Proposal::from).collect(),
+        proposals: by_forecast
+            .iter()
+            .chain(relief.iter().filter(|relief| **relief != rule))
+            .chain([&rule])
+            .map(Proposal::from)
+            .collect(),
         recommendation: way.recommendation,
         limits: way.limits,
         desired_replicas: way.replicas,
@@ -307,14 +331,21 @@ impl Way {
     }
 }
 
-/// The forecast acts only with fresh demand and while it has earned trust.
+impl Trust {
+    /// Whether the forecast takes part in decisions.
+    pub fn acts(&self) -> bool {
+        self.trusted || self.doubted
+    }
+}
+
+/// The forecast acts only with fresh demand and once it has earned trust.
 fn basis(policy: &Policy, input: &PlanInput, forecast: bool) -> Basis {
     let fresh = matches!(input.signal, Signal::Fresh { .. }) && input.capacity > 0.0;
     match policy {
         // A fixed count rests on no data, so no data can be missing.
         Policy::Static { .. } => Basis::Reactive,
         _ if !fresh => Basis::Hold,
-        Policy::Predictive(_) if forecast && input.trust.trusted => Basis::Forecast,
+        Policy::Predictive(_) if forecast && input.trust.acts() => Basis::Forecast,
         _ => Basis::Reactive,
     }
 }

@@ -238,9 +238,10 @@ impl<'a> Stage<'a> {
                 target_utilization: options.target_utilization,
                 signal: if options.clipped { SignalKind::Cpu } else { SignalKind::Demand },
             }),
-            Contender::Predictive => {
-                Policy::Predictive(Predictive { overload_budget: options.overload_budget })
-            }
+            Contender::Predictive => Policy::Predictive(Predictive {
+                overload_budget: options.overload_budget,
+                ..Predictive::default()
+            }),
         };
         let behavior = match contender {
             Contender::TargetTracking => Behavior::kubernetes(),

@@ -17,7 +17,7 @@ fn at(ms: i64) -> Time {
 
 fn settings() -> Settings {
     Settings {
-        policy: Policy::Predictive(Predictive { overload_budget: 0.01 }),
+        policy: Policy::Predictive(Predictive::default()),
         fallback: Threshold { window: Duration::from_secs(1), ..Threshold::default() },
         behavior: Behavior { max_replicas: 20, ..Behavior::unlimited() },
         evaluation_interval: STEP,

@@ -184,6 +184,7 @@ fn read_policy(
     // The keys of the other policies are read too: who tries another policy keeps them in the file.
     let budget = value::number("share above 0 and below 1, such as 0.01", |n| n > 0.0 && n < 1.0);
     let overload_budget = s.or("overload_budget", 0.01, budget);
+    let start_cost = s.or("start_cost", Duration::ZERO, value::duration("0s", "1day"));
     let target = value::number("share above 0 and at most 1, such as 0.7", |n| n > 0.0 && n <= 1.0);
     let target_utilization = s.or("target_utilization", 0.7, target);
     let signal = match demand {
@@ -206,7 +207,7 @@ fn read_policy(
         }
     }
     match name {
-        Name::Predictive => Policy::Predictive(Predictive { overload_budget }),
+        Name::Predictive => Policy::Predictive(Predictive { overload_budget, start_cost }),
         Name::Threshold => Policy::Threshold(fallback.clone()),
         Name::TargetTracking => {
             Policy::TargetTracking(TargetTracking { target_utilization, signal })

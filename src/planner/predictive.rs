@@ -1,5 +1,13 @@
-//! Pure: sizing by the forecast quantile of the peak over the lookahead.
+//! Pure: sizing by the forecast: the cheapest supply for the demand within the lookahead.
+//!
+//! What is ordered now serves from the end of the lookahead on, so the cheapest count for the
+//! demand *then* is wanted ([`super::risk`]). What is taken away is gone at once and cannot be back
+//! before, so on the way down each step until then counts as well. The count changes once staying
+//! has cost as much as a change is worth ([`super::regret`]).
 
+use std::time::Duration;
+
+use super::risk::Risk;
 use super::{ForecastUsed, PlanInput, sizing};
 use crate::forecast::Forecast;
 use crate::series::Time;
@@ -9,44 +17,137 @@ use crate::series::Time;
 pub struct Predictive {
     /// In (0, 1), for instance 0.01.
     pub overload_budget: f64,
+    /// How long a replica could have run for what its start costs.
+    pub start_cost: Duration,
 }
 
-/// The forecast as the planner reads it; `None` without one.
+impl Default for Predictive {
+    fn default() -> Predictive {
+        Predictive { overload_budget: 0.01, start_cost: Duration::ZERO }
+    }
+}
+
+/// What overload and changes are worth, in replica steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prices {
+    /// One overloaded step.
+    pub overload: f64,
+    /// One change of the count, however large.
+    pub change: f64,
+    /// One replica's start.
+    pub start: f64,
+}
+
+/// A change is worth this share of a typical fleet for five minutes where a step takes five.
+const CHANGE: f64 = 0.7;
+/// Noise grows with the root of time, so what is worth waiting for does too.
+const CHANGE_STEP: Duration = Duration::from_secs(300);
+
+impl Prices {
+    /// `typical` replicas, decided upon every `step`.
+    pub fn new(overload: f64, typical: f64, step: Duration, start_cost: Duration) -> Prices {
+        let step = step.as_secs_f64().max(1e-3);
+        Prices {
+            overload,
+            change: CHANGE * typical * (CHANGE_STEP.as_secs_f64() / step).sqrt(),
+            start: start_cost.as_secs_f64() / step,
+        }
+    }
+}
+
+/// The forecast as the planner reads it; `None` without one that reaches through the lookahead.
 pub fn read(input: &PlanInput) -> Option<ForecastUsed> {
     let forecast = input.forecast?;
-    let steps = lookahead_steps(forecast, input.now, input.lookahead.as_millis() as u64);
-    let peak = |q| forecast.peak(steps, q).filter(|v| v.is_finite());
+    let ahead = Ahead::new(forecast, input);
+    let peak = |q| forecast.peak(ahead.end, q).filter(|v| v.is_finite());
+    let arrival = Risk::new(forecast, ahead.end - 1)?;
+    let (cheapest, cost_of_staying) = if input.capacity > 0.0 && input.capacity.is_finite() {
+        let cheapest = ahead.cheapest(&arrival, input);
+        (cheapest, cost_of_staying(&arrival, cheapest, input))
+    } else {
+        (input.current_replicas, None)
+    };
+    let regret = input.regret.after(cost_of_staying);
+    let dropped = input.current_replicas.saturating_sub(cheapest);
+    let patience = input.prices.change + input.prices.start * f64::from(dropped);
+    let change = cheapest != input.current_replicas && regret.0 >= patience;
+    let planned = if change { cheapest } else { input.current_replicas };
     Some(ForecastUsed {
         method: forecast.method,
         origin: forecast.origin,
         lookahead_ms: input.lookahead.as_millis() as u64,
-        planning_quantile: input.planning_quantile,
+        overload_price: input.prices.overload,
+        overload_risk: arrival.exceeds(f64::from(planned) * input.capacity),
         peak_low: peak(0.1)?,
         peak_median: peak(0.5)?,
         peak_high: peak(0.9)?,
-        peak_planned: peak(input.planning_quantile)?,
+        cheapest,
+        planned,
+        regret: if change { 0.0 } else { regret.0 },
+        patience,
     })
 }
 
-/// Replicas that carry the planned peak. Tolerance is for the way down only: on the way up it would
-/// be overload.
-pub fn size(used: &ForecastUsed, input: &PlanInput) -> sizing::Size {
-    let replicas = sizing::replicas_for(used.peak_planned, input.capacity);
-    let ratio = used.peak_planned / (f64::from(input.current_replicas) * input.capacity);
-    let reason = format!(
-        "peak {:.3} ({:.4} quantile) within {:.1} s needs {replicas}",
-        used.peak_planned,
-        used.planning_quantile,
-        used.lookahead_ms as f64 / 1000.0
+/// The count that is planned.
+pub fn size(used: &ForecastUsed) -> sizing::Size {
+    let ForecastUsed { cheapest, planned, .. } = used;
+    let mut reason = format!(
+        "demand peaks at {:.3} (up to {:.3}) within {:.1} s, {planned} carry it with {:.2} % risk",
+        used.peak_median,
+        used.peak_high,
+        used.lookahead_ms as f64 / 1000.0,
+        used.overload_risk * 100.0,
     );
-    let ratio = Some(ratio).filter(|&r| r < 1.0);
-    sizing::Size { rule: "forecast", replicas, ratio, reason }
+    if cheapest != planned {
+        let share = used.regret / used.patience * 100.0;
+        reason += &format!(", {cheapest} would do but do not pay yet ({share:.0} % of a change)");
+    }
+    sizing::Size { rule: "forecast", replicas: *planned, ratio: None, reason }
 }
 
-/// Forecast steps up to the end of the lookahead, counted from the forecast's origin, which may lie
-/// back.
-fn lookahead_steps(forecast: &Forecast, now: Time, lookahead_ms: u64) -> usize {
-    let step = forecast.step_ms.max(1);
-    let behind = (now - forecast.origin).num_milliseconds().max(0) as u64;
-    (lookahead_ms.div_ceil(step) + behind / step) as usize
+/// Forecast steps that matter: from the one that `now` is in to the end of the lookahead.
+struct Ahead<'a> {
+    forecast: &'a Forecast,
+    /// Steps that have passed since the forecast's origin, which may lie back.
+    behind: usize,
+    /// One past the last step, at least 1.
+    end: usize,
+}
+
+impl Ahead<'_> {
+    fn new<'a>(forecast: &'a Forecast, input: &PlanInput) -> Ahead<'a> {
+        let step = forecast.step_ms.max(1);
+        let behind = (elapsed_ms(forecast.origin, input.now) / step) as usize;
+        let lookahead = (input.lookahead.as_millis() as u64).div_ceil(step) as usize;
+        let end = behind.saturating_add(lookahead).clamp(1, forecast.horizon().max(1));
+        Ahead { forecast, behind, end }
+    }
+
+    fn cheapest(&self, arrival: &Risk, input: &PlanInput) -> u32 {
+        let (capacity, price) = (input.capacity, input.prices.overload);
+        let mut least = arrival.cheapest(capacity, price);
+        for h in self.behind..self.end - 1 {
+            if least >= input.current_replicas {
+                break;
+            }
+            let needed = Risk::new(self.forecast, h).map(|risk| risk.cheapest(capacity, price));
+            least = least.max(needed.unwrap_or(0).min(input.current_replicas));
+        }
+        least
+    }
+}
+
+fn elapsed_ms(from: Time, to: Time) -> u64 {
+    (to - from).num_milliseconds().max(0) as u64
+}
+
+/// What it costs in this step to stay where `cheapest` would be better; `None` where it is not
+/// another.
+fn cost_of_staying(arrival: &Risk, cheapest: u32, input: &PlanInput) -> Option<f64> {
+    let current = input.current_replicas;
+    if cheapest < current {
+        return Some(f64::from(current - cheapest));
+    }
+    let cost = |replicas| arrival.cost(replicas, input.capacity, input.prices.overload);
+    (cheapest > current).then(|| cost(current) - cost(cheapest))
 }

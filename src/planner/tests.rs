@@ -16,8 +16,8 @@ fn fresh(demand: f64) -> Signal {
     Signal::Fresh { demand, lower_bound: false, age_ms: 0 }
 }
 
-/// A forecast whose peak is `mid` at the median, `mid` / 2 at 0.1 and 2 x `mid` at 0.9, over ten
-/// steps of 1 s.
+/// A forecast of `mid` at the median, `mid` / 2 at 0.1 and 2 x `mid` at 0.9, over ten steps of 1 s.
+/// Above the median the chance that it is exceeded falls by the factor 5 for each `mid`.
 fn forecast(mid: f64) -> Forecast {
     let paths: Vec<Vec<f64>> = [0.5, 1.0, 2.0].iter().map(|k| vec![k * mid; 10]).collect();
     Forecast {
@@ -41,7 +41,8 @@ struct World {
     current: u32,
     utilization_window: Option<f64>,
     forecast: Option<Forecast>,
-    planning_quantile: f64,
+    price: f64,
+    regret: f64,
     trust: Trust,
     history: History,
     behavior: Behavior,
@@ -50,15 +51,22 @@ struct World {
 
 fn predictive() -> World {
     World {
-        policy: Policy::Predictive(predictive::Predictive { overload_budget: 0.01 }),
+        policy: Policy::Predictive(predictive::Predictive::default()),
         signal: fresh(1.0),
         capacity: 1.0,
         ready: 2,
         current: 2,
         utilization_window: Some(0.5),
         forecast: Some(forecast(3.0)),
-        planning_quantile: 0.5,
-        trust: Trust { trusted: true, skill: Some(0.4), evidence: 90, reason: String::new() },
+        price: 4.0,
+        regret: 100.0,
+        trust: Trust {
+            trusted: true,
+            doubted: false,
+            skill: Some(0.4),
+            evidence: 90,
+            reason: String::new(),
+        },
         history: History::default(),
         behavior: Behavior { max_replicas: 100, ..Behavior::unlimited() },
         fallback: Threshold::default(),
@@ -91,7 +99,8 @@ impl World {
             utilization_window: self.utilization_window,
             forecast: self.forecast.as_ref(),
             lookahead: Duration::from_secs(3),
-            planning_quantile: self.planning_quantile,
+            prices: Prices { overload: self.price, change: 10.0, start: 2.0 },
+            regret: Regret(self.regret),
             trust: &self.trust,
             history: &self.history,
             behavior: &self.behavior,
@@ -119,16 +128,71 @@ fn check(world: &World, desired: u32, without_forecast: u32, basis: Basis) {
 
 #[test]
 fn a_trusted_forecast_decides_both_ways() {
-    // Peak 3.0 at the median over capacity 1.
+    // At price 4 a fourth replica saves 4 x 0.5 x (1 - 5^(-1/3)) = 0.83: less than it costs.
     check(&predictive(), 3, 2, Basis::Forecast);
-    check(&World { planning_quantile: 0.9, ..predictive() }, 6, 2, Basis::Forecast);
-    check(&World { forecast: Some(forecast(0.8)), ..predictive() }, 1, 2, Basis::Forecast);
+    // At price 40 the sixth saves 40 x 0.5 x (5^(-2/3) - 5^(-1)) = 2.8, the seventh 1.66, the
+    // eighth 0.97.
+    check(&World { price: 40.0, ..predictive() }, 7, 2, Basis::Forecast);
+    // 1 replica leaves a risk of 0.5 x 5^(-1/4) = 0.334, 2 leave 0.5 x 5^(-3/2) = 0.045: worth 0.87
+    // at price 3.
+    let low = World { forecast: Some(forecast(0.8)), price: 3.0, ..predictive() };
+    check(&low, 1, 2, Basis::Forecast);
+    // 5 carry 3.5; another saves 4 x 0.5 x (5^(-1/6) - 5^(-0.4)) = 0.48.
     check(&World { capacity: 0.7, ..predictive() }, 5, 2, Basis::Forecast);
     let reason = predictive().plan().reason;
     assert_eq!(
-        reason, "forecast: peak 3.000 (0.5000 quantile) within 3.0 s needs 3; 2 now",
+        reason,
+        "forecast: demand peaks at 3.000 (up to 6.000) within 3.0 s, 3 carry it with 50.00 % risk; \
+         2 now",
         "people read this"
     );
+}
+
+#[test]
+fn a_change_waits_until_staying_has_cost_as_much() {
+    let mut world =
+        World { current: 6, ready: 6, regret: 0.0, forecast: Some(forecast(3.0)), ..predictive() };
+    // A change is worth 10, the start of each of 3 replicas 2: 16. Each step with 3 too many costs
+    // 3, so the sixth brings it to 18.
+    let mut counts = vec![];
+    for _ in 0..6 {
+        let decision = world.plan();
+        world.regret = decision.forecast.map_or(0.0, |used| used.regret);
+        counts.push(decision.desired_replicas);
+    }
+    assert_eq!(counts, [6, 6, 6, 6, 6, 3]);
+    assert_eq!(world.regret, 0.0);
+    // Upwards at price 40 staying with 2 costs 2 + 40 x 0.9 x (5 / 9)^(1/3) = 31.6, seven cost 7 +
+    // 40 x 0.5 x 5^(-4/3) = 9.3: the difference pays for a change at once.
+    let short = World { current: 2, ready: 2, price: 40.0, ..world.clone() };
+    check(&short, 7, 2, Basis::Forecast);
+    let waiting = world.plan().reason;
+    assert!(waiting.contains("3 would do but do not pay yet (19 % of a change)"), "{waiting}");
+}
+
+#[test]
+fn what_is_needed_before_a_start_could_be_back_is_kept() {
+    // Demand falls from 5 to 1 at the third step: the lookahead has three, so only the last may be
+    // planned for going up, but going down the first two count.
+    let mut dropping = forecast(1.0);
+    for path in &mut dropping.paths {
+        path[0] *= 5.0;
+        path[1] *= 5.0;
+    }
+    let up = World { forecast: Some(dropping.clone()), price: 0.0, ..predictive() };
+    check(&World { current: 1, ready: 1, ..up.clone() }, 1, 1, Basis::Forecast);
+    check(&World { current: 4, ready: 4, ..up.clone() }, 4, 4, Basis::Forecast);
+    check(&World { current: 9, ready: 9, ..up }, 5, 9, Basis::Forecast);
+}
+
+#[test]
+fn a_doubted_forecast_goes_on_but_the_rule_wins_upwards() {
+    let mut doubted = predictive();
+    (doubted.trust.trusted, doubted.trust.doubted) = (false, true);
+    check(&doubted, 3, 2, Basis::Forecast);
+    let low = World { forecast: Some(forecast(0.8)), price: 3.0, ..doubted };
+    check(&low, 1, 2, Basis::Forecast);
+    check(&World { utilization_window: Some(0.81), ..low }, 3, 3, Basis::Reactive);
 }
 
 #[test]
@@ -140,18 +204,19 @@ fn without_trust_or_forecast_the_threshold_decides() {
     check(&World { utilization_window: Some(0.19), ..untrusted.clone() }, 1, 1, Basis::Reactive);
     check(&World { utilization_window: None, ..untrusted }, 2, 2, Basis::Reactive);
     check(&World { forecast: None, ..predictive() }, 2, 2, Basis::Reactive);
-    let empty = Forecast { peaks: vec![], ..forecast(3.0) };
+    let empty = Forecast { paths: vec![], ..forecast(3.0) };
     check(&World { forecast: Some(empty), ..predictive() }, 2, 2, Basis::Reactive);
 }
 
 #[test]
 fn below_full_load_the_rules_do_not_undo_each_other() {
-    // Utilization 0.95 would add one by the threshold, but the trusted forecast knows that 2 carry
-    // it.
+    // Utilization 0.95 would add one by the threshold, but the trusted forecast knows that a third
+    // saves 3 x 0.5 x (5^(-0.05 / 1.95) - 5^(-1.05 / 1.95)) = 0.81 only.
     let busy = World {
         signal: fresh(1.9),
         utilization_window: Some(0.95),
         forecast: Some(forecast(1.95)),
+        price: 3.0,
         ..predictive()
     };
     check(&busy, 2, 3, Basis::Forecast);
@@ -280,7 +345,7 @@ fn rate_limits_count_from_the_start_of_their_period() {
 
 #[test]
 fn bounds_come_last_and_say_so() {
-    let mut world = World { planning_quantile: 0.9, ..predictive() };
+    let mut world = World { price: 40.0, ..predictive() };
     world.behavior.max_replicas = 4;
     check(&world, 4, 2, Basis::Forecast);
     assert!(world.plan().reason.ends_with("2 now, 4 by max_replicas"), "{}", world.plan().reason);
@@ -324,7 +389,7 @@ proptest! {
         utilization in prop::option::of(prop_oneof![0.0..50.0f64, Just(f64::INFINITY)]),
         mid in prop::option::of(prop_oneof![0.0..1e9f64, Just(f64::MAX)]),
         (min, extra) in (0..50u32, 0..500u32),
-        q in 0.0..1.0f64,
+        (price, regret) in (0.0..1e6f64, 0.0..1e3f64),
         policy in 0..4u8,
     ) {
         let signal = match state {
@@ -342,7 +407,7 @@ proptest! {
         let (forecast, trusted) = (mid.map(forecast), mid.is_some());
         let world = World {
             policy, signal, capacity, ready, current: ready + starting, forecast,
-            utilization_window: utilization, planning_quantile: q,
+            utilization_window: utilization, price, regret,
             trust: Trust { trusted, ..predictive().trust },
             behavior: Behavior { min_replicas: min, max_replicas: min + extra, ..base.behavior },
             ..predictive()

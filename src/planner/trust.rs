@@ -5,8 +5,10 @@
 //! last value plus the recent quantiles of its own errors, the best that can be done without a
 //! model. Both losses decay over about a season. Trust is won by enough evidence of skill, kept
 //! inside a band so that it does not flicker, and lost at once after a run of peaks above the 0.99
-//! quantile or when the model is seen to drift; then the evidence starts anew. A model of too
-//! little history (a cold start) is scored like any other, but not trusted.
+//! quantile or when the model is seen to drift; then the evidence starts anew. A forecast that lost
+//! its trust is *doubted*: it goes on, for a budget-steered plan with a poor forecast still beats a
+//! bare threshold, but the threshold's steps up win over it. A model of too little history (a cold
+//! start) is scored like any other, but not trusted.
 //!
 //! Known limit: neighbouring lookaheads overlap, so `evidence` counts more than independent
 //! forecasts would.
@@ -58,6 +60,8 @@ pub struct Gate {
     /// Values that a model of too little history learned from.
     cold_start: Option<usize>,
     trusted: bool,
+    /// Trust was won once.
+    proven: bool,
 }
 
 impl Default for Gate {
@@ -73,6 +77,7 @@ impl Default for Gate {
             demoted: None,
             cold_start: None,
             trusted: false,
+            proven: false,
         }
     }
 }
@@ -152,6 +157,7 @@ impl Gate {
         let needed = if self.trusted { SKILL_BAND.1 } else { SKILL_BAND.0 };
         let skilled = self.skill().is_some_and(|skill| skill >= needed);
         self.trusted = self.evidence >= EVIDENCE_MIN && skilled;
+        self.proven |= self.trusted();
     }
 
     /// Takes trust away at once; evidence starts anew.
@@ -160,6 +166,7 @@ impl Gate {
             demoted: Some(why),
             decay: self.decay,
             cold_start: self.cold_start,
+            proven: self.proven,
             pending: std::mem::take(&mut self.pending),
             bar_errors: std::mem::take(&mut self.bar_errors),
             ..Gate::default()
@@ -201,7 +208,9 @@ impl Gate {
         } else {
             format!("skill {percent:.0} % against repeating the last value is too little")
         };
-        Trust { trusted: self.trusted(), skill, evidence: self.evidence, reason }
+        let trusted = self.trusted();
+        let doubted = self.proven && !trusted && self.cold_start.is_none();
+        Trust { trusted, doubted, skill, evidence: self.evidence, reason }
     }
 
     pub fn trusted(&self) -> bool {

@@ -128,16 +128,24 @@ const GAUGES: &[Metric] = &[
         },
     },
     Metric {
-        name: "foresail_forecast_peak_planned",
-        help: "Highest demand within the lookahead at the planning quantile",
+        name: "foresail_overload_risk",
+        help: "Chance that demand exceeds the planned replicas at the end of the lookahead",
         values: |_, snapshot| {
             let used = snapshot.decisions.last().and_then(|d| d.forecast.as_ref());
-            one(used.map(|used| used.peak_planned))
+            one(used.map(|used| used.overload_risk))
+        },
+    },
+    Metric {
+        name: "foresail_overload_price",
+        help: "What an overloaded step is worth to the planner, in replica steps",
+        values: |_, snapshot| {
+            let used = snapshot.decisions.last().and_then(|d| d.forecast.as_ref());
+            one(used.map(|used| used.overload_price))
         },
     },
     Metric {
         name: "foresail_forecast_trusted",
-        help: "1 while the forecast may act",
+        help: "1 while the forecast acts unwatched",
         values: |_, snapshot| {
             let trusted = snapshot.decisions.last().is_some_and(|d| d.trust.trusted);
             one(f64::from(u8::from(trusted)))

@@ -30,16 +30,26 @@ fn time() -> Time {
 
 /// What the service looks like after a decision by forecast.
 pub fn snapshot() -> Snapshot {
-    let trust = Trust { trusted: true, skill: Some(0.4), evidence: 50, reason: "good".into() };
+    let trust = Trust {
+        trusted: true,
+        doubted: false,
+        skill: Some(0.4),
+        evidence: 50,
+        reason: "good".into(),
+    };
     let forecast = ForecastUsed {
         method: Method::Foresail,
         origin: time(),
         lookahead_ms: 75_000,
-        planning_quantile: 0.95,
+        overload_price: 40.0,
+        overload_risk: 0.01,
         peak_low: 2.0,
         peak_median: 3.0,
         peak_high: 4.5,
-        peak_planned: 4.8,
+        cheapest: 5,
+        planned: 5,
+        regret: 0.0,
+        patience: 3.0,
     };
     let decision = Decision {
         time: time(),

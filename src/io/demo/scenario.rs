@@ -135,7 +135,7 @@ impl Scenario {
     fn settings(&self) -> Settings {
         let step = self.step();
         Settings {
-            policy: Policy::Predictive(Predictive { overload_budget: 0.01 }),
+            policy: Policy::Predictive(Predictive::default()),
             fallback: Threshold { window: step * 2, ..Threshold::default() },
             behavior: Behavior {
                 tolerance: Bidirectional { up: 0.0, down: 0.0 },
