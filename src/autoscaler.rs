@@ -7,6 +7,7 @@
 
 pub mod demand;
 pub mod learning;
+mod source;
 mod startup;
 mod window;
 
@@ -20,9 +21,10 @@ use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
 use crate::planner::trust::Gate;
 use crate::planner::{Basis, Behavior, Decision, PlanInput, Policy, Signal, plan};
-use crate::series::{Series, Time};
+use crate::series::{IMPOSSIBLE, Series, Time};
 use learning::{Asked, FIRST_TRAINING};
 pub use learning::{Learning, TrainingSchedule};
+use source::Source;
 use startup::StartupDelays;
 use window::Window;
 
@@ -57,6 +59,19 @@ pub struct Observation {
     pub startup_delays: Vec<Duration>,
 }
 
+impl Observation {
+    /// 0 if it is not known: no replica carries nothing, or a multiple of any load.
+    fn known_capacity(&self) -> f64 {
+        let known = (1.0 / IMPOSSIBLE..IMPOSSIBLE).contains(&self.capacity);
+        if known { self.capacity } else { 0.0 }
+    }
+
+    /// Demand that the ready replicas carry.
+    fn supply(&self) -> f64 {
+        f64::from(self.ready_replicas) * self.known_capacity()
+    }
+}
+
 /// Demand over the interval that ends at `time`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DemandSample {
@@ -76,6 +91,7 @@ const HORIZON: (usize, usize) = (12, 60);
 #[derive(Debug, Clone)]
 pub struct Autoscaler {
     settings: Settings,
+    source: Source,
     model: Option<Model>,
     window: Window,
     /// Newest demand within the fallback's window, saturated samples at no less than the supply.
@@ -99,6 +115,7 @@ impl Autoscaler {
         };
         Autoscaler {
             window: Window::new(step, steps(settings.training.max_history, step)),
+            source: Source::default(),
             recent: VecDeque::new(),
             history: History::default(),
             budget: Budget::new(budget),
@@ -121,7 +138,8 @@ impl Autoscaler {
         self.last_step = Some(now);
         self.startup_delays.add(&observation.startup_delays);
         self.history.observe(now, observation.current_replicas);
-        let signal = self.signal(now, observation);
+        let rule = self.fallback().clone();
+        let signal = self.source.judge(now, observation, &self.settings, &rule);
         let news = self.take_in(now, signal, observation);
         self.forecast = self.look_ahead(now);
         if let Some(demand) = news {
@@ -130,6 +148,7 @@ impl Autoscaler {
             self.drift.expect(steps, self.forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
+        self.history.decided(decision.desired_replicas);
         if decision.basis != Basis::Hold {
             self.history.record(now, decision.recommendation, self.memory());
         }
@@ -258,36 +277,22 @@ impl Autoscaler {
         steps(self.lookahead(), self.settings.evaluation_interval).max(1)
     }
 
-    /// How far the newest demand can be relied on. What cannot be demand counts as missing.
-    fn signal(&self, now: Time, observation: &Observation) -> Signal {
-        let Some(sample) = observation.demand else { return Signal::Missing };
-        let ahead = elapsed(now, sample.time);
-        if !(sample.demand >= 0.0 && sample.demand.is_finite())
-            || ahead > self.settings.evaluation_interval
-        {
-            return Signal::Missing;
-        }
-        let age = elapsed(sample.time, now);
-        let age_ms = age.as_millis() as u64;
-        if age > self.settings.max_staleness {
-            return Signal::Stale { age_ms };
-        }
-        Signal::Fresh { demand: sample.demand, lower_bound: sample.lower_bound, age_ms }
-    }
-
     /// Adds a sample to the window, and learns from it if it opens a new step: what was forecast
     /// for that step is scored, and the planning quantile is steered by whether the step was
     /// overloaded. Gives the demand then.
     fn take_in(&mut self, now: Time, signal: Signal, observation: &Observation) -> Option<f64> {
         let mut news = None;
-        if let (Signal::Fresh { demand, lower_bound, .. }, Some(sample)) =
-            (signal, observation.demand)
-        {
-            let supply = f64::from(observation.ready_replicas) * observation.capacity;
+        let reliable = matches!(signal, Signal::Fresh { .. } | Signal::Doubted { .. });
+        if let Some(sample) = observation.demand.filter(|_| reliable) {
+            let DemandSample { demand, lower_bound, .. } = sample;
+            let supply = observation.supply();
             let offered = if lower_bound { demand.max(supply) } else { demand };
             let grown = self.window.push(sample.time, demand, lower_bound);
             if let Some(grown) = grown {
-                self.notice(now, offered);
+                // A zero that is doubted must not weigh on the rule's mean either.
+                if matches!(signal, Signal::Fresh { .. }) {
+                    self.notice(now, offered);
+                }
                 (1..grown).for_each(|_| self.realise(now, None, false));
             }
             if grown.is_some_and(|grown| grown > 0) {
@@ -339,7 +344,7 @@ impl Autoscaler {
         let input = PlanInput {
             now,
             signal,
-            capacity: observation.capacity,
+            capacity: observation.known_capacity(),
             ready_replicas: observation.ready_replicas,
             current_replicas: observation.current_replicas,
             utilization_window: self.utilization(now, observation),
@@ -360,7 +365,7 @@ impl Autoscaler {
         let &(oldest, _) = self.recent.front()?;
         // Half an interval of grace, because samples jitter.
         let filled = elapsed(oldest, now) + self.settings.evaluation_interval * 3 / 2;
-        let supply = f64::from(observation.current_replicas) * observation.capacity;
+        let supply = f64::from(observation.current_replicas) * observation.known_capacity();
         if filled < self.fallback().window || supply <= 0.0 {
             return None;
         }

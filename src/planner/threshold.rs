@@ -39,7 +39,9 @@ pub fn size(rule: &Threshold, input: &PlanInput) -> Size {
         answer(current.saturating_add(rule.step), reason)
     } else if utilization < rule.down {
         let reason = format!("utilization {percent:.0} % is below {:.0} %", rule.down * 100.0);
-        answer(current.saturating_sub(rule.step), reason)
+        // A step that would have to be taken back at once is a smaller one, or none.
+        let fewest = (utilization * f64::from(current) / rule.up).ceil() as u32;
+        answer(current.saturating_sub(rule.step).max(fewest.min(current)), reason)
     } else {
         Size::keep("threshold", input, format!("utilization {percent:.0} % is within bounds"))
     }
