@@ -21,7 +21,7 @@ use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
 use crate::planner::trust::Gate;
 use crate::planner::{Basis, Behavior, Decision, PlanInput, Policy, Signal, plan};
-use crate::series::{IMPOSSIBLE, Series, Time};
+use crate::series::{Series, Time};
 use learning::{Asked, FIRST_TRAINING};
 pub use learning::{Learning, TrainingSchedule};
 use source::Source;
@@ -57,19 +57,6 @@ pub struct Observation {
     pub current_replicas: u32,
     /// Startup delays measured since the last step.
     pub startup_delays: Vec<Duration>,
-}
-
-impl Observation {
-    /// 0 if it is not known: no replica carries nothing, or a multiple of any load.
-    fn known_capacity(&self) -> f64 {
-        let known = (1.0 / IMPOSSIBLE..IMPOSSIBLE).contains(&self.capacity);
-        if known { self.capacity } else { 0.0 }
-    }
-
-    /// Demand that the ready replicas carry.
-    fn supply(&self) -> f64 {
-        f64::from(self.ready_replicas) * self.known_capacity()
-    }
 }
 
 /// Demand over the interval that ends at `time`.

@@ -64,9 +64,24 @@ impl Source {
     }
 }
 
+impl Observation {
+    /// 0 if it is not known: no replica carries nothing, or a multiple of any load.
+    pub(super) fn known_capacity(&self) -> f64 {
+        let known = (1.0 / IMPOSSIBLE..IMPOSSIBLE).contains(&self.capacity);
+        if known { self.capacity } else { 0.0 }
+    }
+
+    /// Demand that the ready replicas carry.
+    pub(super) fn supply(&self) -> f64 {
+        f64::from(self.ready_replicas) * self.known_capacity()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use chrono::TimeDelta;
 
     use super::super::{Autoscaler, DemandSample, TrainingSchedule};
     use super::*;
@@ -74,29 +89,32 @@ mod tests {
     use crate::planner::{Behavior, Policy};
 
     const STEP: Duration = Duration::from_secs(15);
+    const MINUTE: Duration = Duration::from_secs(60);
 
-    /// Desired counts of a service that tracks its target with no limit at all, told `demands` at
-    /// 15, 30, … s, as it obeys.
-    fn check(window: Duration, demands: &[f64], want: &[u32]) {
+    fn tracking() -> Policy {
+        let signal = SignalKind::Demand;
+        Policy::TargetTracking(TargetTracking { target_utilization: 0.5, signal })
+    }
+
+    /// Desired counts of an obedient service without any limit that is shown samples
+    /// `(age in steps, demand)` at 15, 30, … s.
+    fn check(policy: Policy, window: Duration, samples: &[(i32, f64)], want: &[u32]) {
         let mut autoscaler = Autoscaler::new(Settings {
-            policy: Policy::TargetTracking(TargetTracking {
-                target_utilization: 0.5,
-                signal: SignalKind::Demand,
-            }),
+            policy,
             fallback: Threshold { window, ..Threshold::default() },
             behavior: Behavior::unlimited(),
             evaluation_interval: STEP,
-            max_staleness: STEP,
+            max_staleness: STEP * 5,
             training: TrainingSchedule::default(),
             startup_delay: STEP,
             max_startup_delay: STEP,
         });
         let (mut now, mut replicas) = (Time::UNIX_EPOCH, 4);
-        let got = demands.iter().map(|&demand| {
+        let got = samples.iter().map(|&(age, demand)| {
             now += STEP;
-            let sample = DemandSample { time: now, demand, lower_bound: false };
+            let time = now - TimeDelta::from_std(STEP).expect("short") * age;
             let observation = Observation {
-                demand: Some(sample),
+                demand: Some(DemandSample { time, demand, lower_bound: false }),
                 capacity: 1.0,
                 ready_replicas: replicas,
                 current_replicas: replicas,
@@ -105,24 +123,49 @@ mod tests {
             replicas = autoscaler.step(now, &observation).desired_replicas;
             replicas
         });
-        assert_eq!(got.collect::<Vec<_>>(), want, "{window:?} {demands:?}");
+        assert_eq!(got.collect::<Vec<_>>(), want, "{window:?} {samples:?}");
     }
 
     #[test]
     fn a_sudden_zero_is_doubted_for_the_window() {
-        let minute = Duration::from_secs(60);
+        let zero = |window, demands: &[f64], want: &[u32]| {
+            let samples: Vec<_> = demands.iter().map(|&demand| (0, demand)).collect();
+            check(tracking(), window, &samples, want);
+        };
         // 2 at 4 replicas are 50 %. The first 0 is told at 30 s, and is 60 s old at 90 s.
-        check(minute, &[2.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[4, 4, 4, 4, 4, 1]);
+        zero(MINUTE, &[2.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[4, 4, 4, 4, 4, 1]);
         // Load that comes back begins the doubt anew.
-        check(minute, &[2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0], &[4; 7]);
+        zero(MINUTE, &[2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0], &[4; 7]);
         // A window shorter than a step still asks for a second 0.
-        check(Duration::ZERO, &[2.0, 0.0, 0.0], &[4, 4, 1]);
-        check(Duration::ZERO, &[2.0, -0.0, -0.0], &[4, 4, 1]);
-        // 0.7 is less than 20 % of 4: it would have scaled down by itself. Nothing was before.
-        check(minute, &[0.7, 0.0], &[2, 2]);
-        check(minute, &[0.3, 0.0], &[1, 1]);
-        check(minute, &[0.0], &[1]);
+        zero(Duration::ZERO, &[2.0, 0.0, 0.0], &[4, 4, 1]);
+        zero(Duration::ZERO, &[2.0, -0.0, -0.0], &[4, 4, 1]);
+        // 0.7 is less than 20 % of 4: the rule would have scaled down on it.
+        zero(MINUTE, &[0.7, 0.0], &[2, 1]);
+        zero(MINUTE, &[0.0], &[1]);
         // What is nearly 0 is no sign of a broken source.
-        check(minute, &[2.0, 1e-9], &[4, 1]);
+        zero(MINUTE, &[2.0, 1e-9], &[4, 1]);
+    }
+
+    #[test]
+    fn a_doubted_zero_does_not_weigh_on_the_mean_of_the_rule() {
+        let rule = Threshold { window: MINUTE, ..Threshold::default() };
+        // Were the zeros counted, the mean of the last four would be 0.5 / 4 = 12 %.
+        let demands = [2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 2.0];
+        let samples = demands.map(|demand| (0, demand));
+        check(Policy::Threshold(rule), MINUTE, &samples, &[4; 8]);
+    }
+
+    #[test]
+    fn late_news_does_not_undo_newer() {
+        // The second sample is older than the first, the third is the first again.
+        check(tracking(), MINUTE, &[(0, 2.0), (2, 0.5), (2, 2.0), (0, 0.5)], &[4, 4, 4, 1]);
+    }
+
+    #[test]
+    fn a_capacity_that_is_none_is_not_known() {
+        for capacity in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
+            let observation = Observation { capacity, ready_replicas: 2, ..Default::default() };
+            assert_eq!((observation.known_capacity(), observation.supply()), (0.0, 0.0));
+        }
     }
 }

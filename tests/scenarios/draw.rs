@@ -26,7 +26,7 @@ const DAY: usize = 40;
 /// Busy demand of those services.
 const LEVEL: f64 = 8.0;
 /// Steps for which a settled count must stay.
-pub const STAY: usize = 20;
+pub const STAY: usize = 10;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,22 +63,23 @@ pub enum Fault {
     ClockJump,
 }
 
-pub const FAULTS: [Fault; 15] = [
-    Fault::Gap,
-    Fault::Stale,
-    Fault::Zero,
-    Fault::Garbage,
-    Fault::Late,
-    Fault::Early,
-    Fault::Capacity,
-    Fault::SlowStart,
-    Fault::NeverReady,
-    Fault::Refused,
-    Fault::Death,
-    Fault::Outage,
-    Fault::Unready,
-    Fault::ClockStill,
-    Fault::ClockJump,
+/// All faults, by name.
+pub const FAULTS: [(Fault, &str); 15] = [
+    (Fault::Gap, "gap"),
+    (Fault::Stale, "stale"),
+    (Fault::Zero, "zero"),
+    (Fault::Garbage, "garbage"),
+    (Fault::Late, "late"),
+    (Fault::Early, "early"),
+    (Fault::Capacity, "capacity"),
+    (Fault::SlowStart, "slow start"),
+    (Fault::NeverReady, "never ready"),
+    (Fault::Refused, "refused"),
+    (Fault::Death, "death"),
+    (Fault::Outage, "outage"),
+    (Fault::Unready, "unready"),
+    (Fault::ClockStill, "clock still"),
+    (Fault::ClockJump, "clock jump"),
 ];
 
 /// What the autoscaler knows of the load beforehand.
@@ -104,6 +105,8 @@ pub struct Scenario {
     pub initial: u32,
     /// Steps from an order to ready.
     pub delay: usize,
+    /// First step that may meet faults.
+    pub rough: usize,
     /// True demand; constant from step `calm` on.
     pub load: Vec<f64>,
     /// First step without faults.
@@ -118,18 +121,18 @@ impl Scenario {
     pub fn draw(seed: u64) -> Scenario {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let interval = Duration::from_secs(*pick(rng, &[1, 5, 15, 60]));
-        let delay = rng.random_range(1..=3);
+        let delay = *pick(rng, &[1, 1, 2, 4]);
         let policy_of = rng.random_range(0..10);
-        let knowledge = match (policy_of, rng.random_range(0..100)) {
-            (7.., 0..8) => learned(rng.random_range(0..MODELS.len())),
-            (7.., 8) => Knowledge::Trains,
+        let knowledge = match (policy_of, rng.random_range(0..1000)) {
+            (7.., 0..20) => learned(rng.random_range(0..MODELS.len())),
+            (7.., 20..24) => Knowledge::Trains,
             _ => Knowledge::None,
         };
         let interval = match &knowledge {
             Knowledge::Model(known) => known.0.step(),
             _ => interval,
         };
-        let max = rng.random_range(1..=6);
+        let max = rng.random_range(1..=5);
         let clipped = rng.random_bool(0.4);
         // Without a replica no CPU is measured, so that such a service could not come back.
         let min = rng.random_range(u32::from(clipped)..=max.min(3));
@@ -163,17 +166,19 @@ impl Scenario {
         let fleet = FleetSettings {
             slow_start: interval * rng.random_range(0..=2),
             drain_timeout: interval * rng.random_range(1..=5),
-            start_timeout: interval * rng.random_range(2 * delay as u32..=12),
+            start_timeout: interval * rng.random_range(2 * delay as u32..=8),
         };
-        let initial = rng.random_range(min..=max + 2);
-        let calm = rng.random_range(40..=90);
+        let initial = rng.random_range(min..=max + 1);
+        // A model first earns trust.
+        let rough = if matches!(knowledge, Knowledge::Model(_)) { 60 } else { 0 };
+        let calm = rough + rng.random_range(30..=60);
         let settled = calm + bound(&settings, &fleet, delay, initial);
         let end = settled + STAY;
         let (capacity, load) = demand(rng, &knowledge, max, delay, calm, end);
         let share = rng.random_range(0.1..0.9);
         let faults = FAULTS
             .into_iter()
-            .filter_map(|f| rng.random_bool(share).then(|| (f, rng.random_range(0.01..0.1))))
+            .filter_map(|(f, _)| rng.random_bool(share).then(|| (f, rng.random_range(0.01..0.1))))
             .collect();
         Scenario {
             seed,
@@ -184,6 +189,7 @@ impl Scenario {
             capacity,
             initial,
             delay,
+            rough,
             load,
             calm,
             settled,
@@ -229,7 +235,7 @@ fn threshold(rng: &mut ChaCha8Rng, interval: Duration) -> Threshold {
     Threshold {
         up,
         down: rng.random_range(0.0..up * 0.9),
-        window: interval * rng.random_range(0..=6),
+        window: interval * rng.random_range(0..=4),
         step: rng.random_range(1..=3),
     }
 }
@@ -238,7 +244,7 @@ fn behavior(rng: &mut ChaCha8Rng, interval: Duration, min: u32, max: u32) -> Beh
     if rng.random_bool(0.2) {
         let hpa = Behavior::kubernetes();
         // Its windows and periods are meant for steps of 15 s.
-        let window = Bidirectional { up: Duration::ZERO, down: interval * 8 };
+        let window = Bidirectional { up: Duration::ZERO, down: interval * 5 };
         let limits = |all: &[RateLimit]| {
             all.iter().map(|l| RateLimit { period: interval, ..l.clone() }).collect()
         };
@@ -257,7 +263,7 @@ fn behavior(rng: &mut ChaCha8Rng, interval: Duration, min: u32, max: u32) -> Beh
             // A share of nothing is nothing: from 0 replicas only a number leads up.
             replicas: rng.random_range(u32::from(min == 0)..=3),
             fraction: rng.random_range(0.05..1.5),
-            period: interval * rng.random_range(1..=3),
+            period: interval * rng.random_range(1..=2),
         };
         (0..rng.random_range(0..=2)).map(|_| limit(rng)).collect::<Vec<_>>()
     };
@@ -268,8 +274,8 @@ fn behavior(rng: &mut ChaCha8Rng, interval: Duration, min: u32, max: u32) -> Beh
             down: rng.random_range(0.0..0.2),
         },
         stabilization_window: Bidirectional {
-            up: interval * rng.random_range(0..=3),
-            down: interval * rng.random_range(0..=6),
+            up: interval * rng.random_range(0..=2),
+            down: interval * rng.random_range(0..=4),
         },
         rate_limits,
         min_replicas: min,
@@ -286,7 +292,7 @@ fn demand(
     calm: usize,
     end: usize,
 ) -> (f64, Vec<f64>) {
-    let busy = f64::from(max) * rng.random_range(0.2..1.4);
+    let busy = f64::from(max) * rng.random_range(0.2..1.2);
     if let Knowledge::Model(known) = knowledge {
         let level = LEVEL * rng.random_range(0.5..1.5);
         let mut load = known.0.values()[..calm.min(known.0.len())].to_vec();
@@ -303,8 +309,8 @@ fn demand(
             let share = match shape {
                 0 => 0.8,
                 1 => 0.5 - 0.5 * (t as f64 * std::f64::consts::TAU / DAY as f64).cos(),
-                // Two peaks, nearer to each other than a start takes.
-                2 => [0.1, 1.0][usize::from(matches!(t % 20, t if t == 5 || t == 5 + delay))],
+                // Two peaks, nearer to each other than a start of more than one step takes.
+                2 => [0.1, 1.0][usize::from([5, 4 + delay.max(2)].contains(&(t % 20)))],
                 3 => walk,
                 _ => [0.0, 1.0][t / 15 % 2],
             };
@@ -312,7 +318,7 @@ fn demand(
         })
         .collect();
     // Nothing at all, or anything up to more than the maximum carries.
-    let rest = if rng.random_bool(0.1) { 0.0 } else { rng.random_range(0.05..1.2) };
+    let rest = if rng.random_bool(0.1) { 0.0 } else { rng.random_range(0.05..0.9) };
     load.resize(end, rest * f64::from(max) * capacity);
     (capacity, load)
 }

@@ -1,7 +1,7 @@
 //! The judge: what must hold at every step, and once the world is calm.
 
 use foresail::autoscaler::Observation;
-use foresail::fleet::{Command, Fleet, Phase};
+use foresail::fleet::{Command, Fleet, Phase, Replica};
 use foresail::planner::{Basis, Decision, Policy, Signal};
 
 use crate::draw::{Knowledge, Scenario};
@@ -71,26 +71,28 @@ fn numbers(decision: &Decision) -> impl Iterator<Item = f64> {
         .chain(forecast)
 }
 
-/// What must hold of the fleet before it carries out `commands` for `desired`.
+/// What must hold of the `commands` that bring a fleet to what is desired; `leaving` are those that
+/// were not in service before.
 pub fn orderly(
     world: &World,
-    before: &Fleet,
-    after: &Fleet,
+    leaving: &[Replica],
+    fleet: &Fleet,
     commands: &[Command],
 ) -> Result<(), String> {
-    let timeout = world.drain_timeout();
     for command in commands {
         let Command::Stop { replica: id } = command else { continue };
-        let Some(replica) = before.replicas().find(|r| r.id == *id) else {
-            return Err(format!("stops {id}, which nobody knows"));
+        let Some(replica) = leaving.iter().find(|r| r.id == *id) else {
+            return Err(format!("stops {id}, which serves"));
         };
-        let drained = replica.phase == Phase::Draining
-            && (!world.busy(id) || world.now - replica.since >= timeout);
+        let drained = replica.phase == Phase::Draining && world.may_stop(replica);
         ensure(drained || replica.phase == Phase::Starting, || {
             format!("stops {id}, {:?} since {}", replica.phase, replica.since)
         })?;
     }
-    let again = after.clone().reconcile(world.now, after.current_replicas());
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let again = fleet.clone().reconcile(world.now, fleet.current_replicas());
     ensure(again.is_empty(), || format!("says more when asked again: {again:?}"))
 }
 

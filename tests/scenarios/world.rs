@@ -1,11 +1,12 @@
 //! The world of a scenario: a clock, workers that obey or do not, and a source of demand that tells
 //! the truth or does not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use foresail::autoscaler::{DemandSample, Observation};
-use foresail::fleet::{Command, Fleet, ReplicaReport};
+use foresail::fleet::{Command, Fleet, Replica, ReplicaReport};
 use foresail::series::Time;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,14 +36,14 @@ pub struct World<'a> {
     /// What was last told.
     told: Option<DemandSample>,
     /// Faults that happened.
-    pub met: Vec<Fault>,
+    pub met: BTreeMap<Fault, usize>,
 }
 
 impl<'a> World<'a> {
     /// With the initial replicas, all ready.
     pub fn new(scenario: &'a Scenario, now: Time) -> World<'a> {
         let rng = ChaCha8Rng::seed_from_u64(!scenario.seed);
-        let (workers, met) = (Vec::new(), Vec::new());
+        let (workers, met) = (Vec::new(), BTreeMap::new());
         let mut world =
             World { scenario, rng, now, step: 0, workers, named: 0, lie: None, told: None, met };
         (0..scenario.initial).for_each(|_| {
@@ -93,7 +94,7 @@ impl<'a> World<'a> {
         fleet.observe(self.now, &reports, |id| u32::from(self.busy(id)));
     }
 
-    pub fn busy(&self, id: &str) -> bool {
+    fn busy(&self, id: &str) -> bool {
         self.workers.iter().any(|w| w.id == id && w.busy)
     }
 
@@ -193,12 +194,15 @@ impl<'a> World<'a> {
         id
     }
 
-    pub fn drain_timeout(&self) -> TimeDelta {
-        delta(self.scenario.fleet.drain_timeout)
+    /// A draining replica that is idle, or was busy for too long.
+    pub fn may_stop(&self, replica: &Replica) -> bool {
+        let timeout = delta(self.scenario.fleet.drain_timeout);
+        !self.busy(&replica.id) || self.now - replica.since >= timeout
     }
 
+    /// Before and after the faults.
     fn calm(&self) -> bool {
-        self.step >= self.scenario.calm
+        !(self.scenario.rough..self.scenario.calm).contains(&self.step)
     }
 
     /// Whether `fault` strikes now.
@@ -206,7 +210,7 @@ impl<'a> World<'a> {
         let chance = self.scenario.chance(fault);
         let strikes = chance > 0.0 && !self.calm() && self.rng.random_bool(chance);
         if strikes {
-            self.met.push(fault);
+            *self.met.entry(fault).or_default() += 1;
         }
         strikes
     }
