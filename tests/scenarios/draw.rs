@@ -3,6 +3,7 @@
 //! Each seed allows a random subset of the faults, so that some runs meet one kind in purity and
 //! others a storm of all.
 
+use std::ops::{Range, RangeInclusive};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ const DAY: usize = 40;
 /// Busy demand of those services.
 const LEVEL: f64 = 8.0;
 /// Steps for which a settled count must stay.
-pub const STAY: usize = 10;
+pub const STAY: usize = 8;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,49 +121,23 @@ pub struct Scenario {
 impl Scenario {
     pub fn draw(seed: u64) -> Scenario {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        let interval = Duration::from_secs(*pick(rng, &[1, 5, 15, 60]));
         let delay = *pick(rng, &[1, 1, 2, 4]);
-        let policy_of = rng.random_range(0..10);
-        let knowledge = match (policy_of, rng.random_range(0..1000)) {
+        let which = rng.random_range(0..10);
+        let knowledge = match (which, rng.random_range(0..1000)) {
             (7.., 0..20) => learned(rng.random_range(0..MODELS.len())),
             (7.., 20..24) => Knowledge::Trains,
             _ => Knowledge::None,
         };
         let interval = match &knowledge {
             Knowledge::Model(known) => known.0.step(),
-            _ => interval,
+            _ => Duration::from_secs(*pick(rng, &[1, 5, 15, 60])),
         };
+        // To recover what saturated workers hid costs a model too much time to do it often.
+        let clipped = rng.random_bool(if matches!(knowledge, Knowledge::None) { 0.4 } else { 0.1 });
         let max = rng.random_range(1..=5);
-        let clipped = rng.random_bool(0.4);
         // Without a replica no CPU is measured, so that such a service could not come back.
         let min = rng.random_range(u32::from(clipped)..=max.min(3));
-        let rule = threshold(rng, interval);
-        let policy = match policy_of {
-            0 => Policy::Static { replicas: rng.random_range(min..=max) },
-            1..4 => Policy::Threshold(rule.clone()),
-            4..7 => Policy::TargetTracking(TargetTracking {
-                // Clipped at 1, a higher target is out of reach of the tolerance.
-                target_utilization: rng.random_range(0.3..0.8),
-                signal: *pick(rng, &[SignalKind::Cpu, SignalKind::Demand]),
-            }),
-            _ => {
-                Policy::Predictive(Predictive { overload_budget: *pick(rng, &[0.002, 0.01, 0.1]) })
-            }
-        };
-        let settings = Settings {
-            policy,
-            fallback: rule,
-            behavior: behavior(rng, interval, min, max),
-            evaluation_interval: interval,
-            max_staleness: interval * rng.random_range(1..=4),
-            training: TrainingSchedule {
-                min_history: interval * 60,
-                interval: interval * 120,
-                max_history: interval * 1000,
-            },
-            startup_delay: interval * (delay as u32 - 1),
-            max_startup_delay: interval * 10,
-        };
+        let settings = settings(rng, which, interval, delay, min..=max);
         let fleet = FleetSettings {
             slow_start: interval * rng.random_range(0..=2),
             drain_timeout: interval * rng.random_range(1..=5),
@@ -171,15 +146,12 @@ impl Scenario {
         let initial = rng.random_range(min..=max + 1);
         // A model first earns trust.
         let rough = if matches!(knowledge, Knowledge::Model(_)) { 60 } else { 0 };
-        let calm = rough + rng.random_range(30..=60);
+        let calm = rough + rng.random_range(25..=50);
         let settled = calm + bound(&settings, &fleet, delay, initial);
-        let end = settled + STAY;
-        let (capacity, load) = demand(rng, &knowledge, max, delay, calm, end);
+        let (capacity, load) = demand(rng, &knowledge, max, delay, calm..settled + STAY);
         let share = rng.random_range(0.1..0.9);
-        let faults = FAULTS
-            .into_iter()
-            .filter_map(|(f, _)| rng.random_bool(share).then(|| (f, rng.random_range(0.01..0.1))))
-            .collect();
+        let mut faults = FAULTS.map(|(fault, _)| (fault, rng.random_range(0.01..0.1))).to_vec();
+        faults.retain(|_| rng.random_bool(share));
         Scenario {
             seed,
             settings,
@@ -199,6 +171,41 @@ impl Scenario {
 
     pub fn chance(&self, fault: Fault) -> f64 {
         self.faults.iter().find(|(f, _)| *f == fault).map_or(0.0, |(_, chance)| *chance)
+    }
+}
+
+/// Of ten services one is static, and each other policy has three.
+fn settings(
+    rng: &mut ChaCha8Rng,
+    which: u32,
+    interval: Duration,
+    delay: usize,
+    bounds: RangeInclusive<u32>,
+) -> Settings {
+    let rule = threshold(rng, interval);
+    let policy = match which {
+        0 => Policy::Static { replicas: rng.random_range(bounds.clone()) },
+        1..4 => Policy::Threshold(rule.clone()),
+        4..7 => Policy::TargetTracking(TargetTracking {
+            // Clipped at 1, a higher target is out of reach of the tolerance.
+            target_utilization: rng.random_range(0.3..0.8),
+            signal: *pick(rng, &[SignalKind::Cpu, SignalKind::Demand]),
+        }),
+        _ => Policy::Predictive(Predictive { overload_budget: *pick(rng, &[0.002, 0.01, 0.1]) }),
+    };
+    Settings {
+        policy,
+        fallback: rule,
+        behavior: behavior(rng, interval, *bounds.start(), *bounds.end()),
+        evaluation_interval: interval,
+        max_staleness: interval * rng.random_range(1..=4),
+        training: TrainingSchedule {
+            min_history: interval * 60,
+            interval: interval * 120,
+            max_history: interval * 1000,
+        },
+        startup_delay: interval * (delay as u32 - 1),
+        max_startup_delay: interval * 10,
     }
 }
 
@@ -241,56 +248,42 @@ fn threshold(rng: &mut ChaCha8Rng, interval: Duration) -> Threshold {
 }
 
 fn behavior(rng: &mut ChaCha8Rng, interval: Duration, min: u32, max: u32) -> Behavior {
+    let mut behavior = Behavior { min_replicas: min, max_replicas: max, ..Behavior::kubernetes() };
     if rng.random_bool(0.2) {
-        let hpa = Behavior::kubernetes();
         // Its windows and periods are meant for steps of 15 s.
-        let window = Bidirectional { up: Duration::ZERO, down: interval * 5 };
-        let limits = |all: &[RateLimit]| {
-            all.iter().map(|l| RateLimit { period: interval, ..l.clone() }).collect()
-        };
-        let rate_limits =
-            Bidirectional { up: limits(&hpa.rate_limits.up), down: limits(&hpa.rate_limits.down) };
-        return Behavior {
-            stabilization_window: window,
-            rate_limits,
-            min_replicas: min,
-            max_replicas: max,
-            ..hpa
-        };
+        behavior.stabilization_window.down = interval * 5;
+        let Bidirectional { up, down } = &mut behavior.rate_limits;
+        up.iter_mut().chain(down).for_each(|limit| limit.period = interval);
+        return behavior;
     }
     let mut limits = || {
-        let limit = |rng: &mut ChaCha8Rng| RateLimit {
+        let many = rng.random_range(0..=2);
+        let limit = |_| RateLimit {
             // A share of nothing is nothing: from 0 replicas only a number leads up.
             replicas: rng.random_range(u32::from(min == 0)..=3),
             fraction: rng.random_range(0.05..1.5),
             period: interval * rng.random_range(1..=2),
         };
-        (0..rng.random_range(0..=2)).map(|_| limit(rng)).collect::<Vec<_>>()
+        (0..many).map(limit).collect()
     };
-    let rate_limits = Bidirectional { up: limits(), down: limits() };
-    Behavior {
-        tolerance: Bidirectional {
-            up: rng.random_range(0.0..0.2),
-            down: rng.random_range(0.0..0.2),
-        },
-        stabilization_window: Bidirectional {
-            up: interval * rng.random_range(0..=2),
-            down: interval * rng.random_range(0..=4),
-        },
-        rate_limits,
-        min_replicas: min,
-        max_replicas: max,
-    }
+    behavior.rate_limits = Bidirectional { up: limits(), down: limits() };
+    let mut share = || rng.random_range(0.0..0.2);
+    behavior.tolerance = Bidirectional { up: share(), down: share() };
+    behavior.stabilization_window = Bidirectional {
+        up: interval * rng.random_range(0..=2),
+        down: interval * rng.random_range(0..=4),
+    };
+    behavior
 }
 
-/// Capacity of a replica, and load that may or may not fit into the largest fleet.
+/// Capacity of a replica, and load that may or may not fit into the largest fleet; constant in the
+/// range that ends it.
 fn demand(
     rng: &mut ChaCha8Rng,
     knowledge: &Knowledge,
     max: u32,
     delay: usize,
-    calm: usize,
-    end: usize,
+    Range { start: calm, end }: Range<usize>,
 ) -> (f64, Vec<f64>) {
     let busy = f64::from(max) * rng.random_range(0.2..1.2);
     if let Knowledge::Model(known) = knowledge {

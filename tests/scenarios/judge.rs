@@ -24,7 +24,7 @@ pub fn safe(
     let fresh = matches!(decision.signal, Signal::Fresh { .. })
         && seen.capacity > 0.0
         && seen.capacity.is_finite();
-    ensure(hold == !(fresh || fixed), || "the basis is not what the signal allows".into())?;
+    ensure(hold != (fresh || fixed), || "the basis is not what the signal allows".into())?;
     if hold {
         ensure(desired >= current, || format!("down from {current} without data"))?;
         let last = before.map_or(0, |d| d.desired_replicas.min(max));
