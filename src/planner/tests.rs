@@ -222,20 +222,22 @@ fn a_hold_keeps_what_was_desired_not_what_is_left_of_it() {
 
 #[test]
 fn the_threshold_takes_no_step_down_that_it_would_take_back() {
-    let check = |current: u32, step, utilization, want| {
-        let rule = Threshold { step, up: 0.8, down: 0.3, ..Threshold::default() };
+    let check = |up, current: u32, step, utilization, want| {
+        let rule = Threshold { step, up, down: 0.3, ..Threshold::default() };
         let policy = Policy::Threshold(rule);
         let utilization_window = Some(utilization);
         let world = World { policy, current, utilization_window, ..predictive() };
         check(&world, want, want, Basis::Reactive);
     };
     // 4 x 0.25 = 1.0 of demand: on one replica 100 %, on two 50 %.
-    check(4, 3, 0.25, 2);
-    check(4, 1, 0.25, 3);
-    // 5 x 0.18 = 0.9 would be 90 % of one.
-    check(5, 4, 0.18, 2);
-    check(5, 9, 0.0, 1);
-    check(4, 3, 0.1, 1);
+    check(0.8, 4, 3, 0.25, 2);
+    check(0.8, 4, 1, 0.25, 3);
+    // 5 x 0.17 = 0.85 is above 80 % of one replica.
+    check(0.8, 5, 4, 0.17, 2);
+    check(0.8, 5, 9, 0.0, 1);
+    check(0.8, 4, 3, 0.1, 1);
+    // 4 x 0.23 = 0.92 is below 95 % of one replica, but its CPU could not be told from full.
+    check(0.95, 4, 3, 0.23, 2);
 }
 
 #[test]

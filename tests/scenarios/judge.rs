@@ -2,6 +2,7 @@
 
 use foresail::autoscaler::Observation;
 use foresail::fleet::{Command, Fleet, Phase, Replica};
+use foresail::planner::threshold::Threshold;
 use foresail::planner::{Basis, Decision, Policy, Signal};
 
 use crate::draw::{Knowledge, Scenario};
@@ -133,18 +134,14 @@ pub fn settled(scenario: &Scenario, last: &Decision, decision: &Decision) -> Res
     ensure(within, || format!("{n} settled at a utilization of {utilization:.3}"))
 }
 
-/// Within the rule's dead band, or where one replica fewer would be above it again.
-fn between(
-    rule: &foresail::planner::threshold::Threshold,
-    u: f64,
-    n: u32,
-    min: u32,
-    max: u32,
-) -> bool {
+/// Within the rule's dead band, or where one replica fewer would be above it again, or seem to be,
+/// for CPU above 90 % is taken for full.
+fn between(rule: &Threshold, u: f64, n: u32, min: u32, max: u32) -> bool {
     let slack = 1e-9;
     let fewer = u * f64::from(n) / (f64::from(n) - 1.0);
-    (n == max || u <= rule.up + slack)
-        && (n == min || u >= rule.down - slack || fewer > rule.up - slack)
+    let low = u < rule.down - slack && fewer < rule.up.min(0.9) - slack;
+    let high = u > rule.up + slack;
+    (n == max || !high) && (n == min || !low)
 }
 
 /// A forecast may move with its season, and by what it learns: it has to carry the load.
