@@ -50,7 +50,7 @@ pub struct Settings {
 pub struct Observation {
     /// Newest demand; `None` if nothing could be read.
     pub demand: Option<DemandSample>,
-    /// Demand one ready replica carries at full utilization; above 0.
+    /// Demand one ready replica carries at full utilization; what is not above 0 is not known.
     pub capacity: f64,
     pub ready_replicas: u32,
     /// Starting, warming and ready.

@@ -204,14 +204,14 @@ fn missing_data_holds_and_never_scales_down() {
 
 #[test]
 fn a_hold_keeps_what_was_desired_not_what_is_left_of_it() {
-    let mut died =
-        World { signal: Signal::Doubted { zero_ms: 15_000 }, current: 1, ..predictive() };
+    let signal = Signal::Doubted { zero_ms: 15_000 };
+    let mut died = World { signal, current: 1, ..predictive() };
     died.history.decided(5);
     // Neither windows nor rate limits slow down a replacement: the five passed them before.
     died.behavior.stabilization_window.up = Duration::from_secs(300);
     died.history.record(at(900), 1, Duration::from_secs(300));
-    died.behavior.rate_limits.up =
-        vec![RateLimit { replicas: 1, fraction: 0.0, period: Duration::from_secs(60) }];
+    let period = Duration::from_secs(60);
+    died.behavior.rate_limits.up = vec![RateLimit { replicas: 1, fraction: 0.0, period }];
     check(&died, 5, 5, Basis::Hold);
     let reason = "hold: demand fell to exactly 0 at once 15.0 s ago, which is doubted; 1 now";
     assert_eq!(died.plan().reason, reason);
@@ -224,8 +224,7 @@ fn a_hold_keeps_what_was_desired_not_what_is_left_of_it() {
 fn the_threshold_takes_no_step_down_that_it_would_take_back() {
     let check = |up, current: u32, step, utilization, want| {
         let rule = Threshold { step, up, down: 0.3, ..Threshold::default() };
-        let policy = Policy::Threshold(rule);
-        let utilization_window = Some(utilization);
+        let (policy, utilization_window) = (Policy::Threshold(rule), Some(utilization));
         let world = World { policy, current, utilization_window, ..predictive() };
         check(&world, want, want, Basis::Reactive);
     };
@@ -265,9 +264,8 @@ fn target_tracking_is_the_hpa() {
     check(World { current: 4, ..target_tracking(0.5, Demand, 0.2, 2) }, 1);
     check(World { current: 3, ..target_tracking(0.5, Demand, 9.0, 0) }, 3);
     // From nothing, which the HPA never leaves, the first replica shows what else is needed.
-    let unbounded = || Behavior { min_replicas: 0, ..Behavior::kubernetes() };
-    check(World { behavior: unbounded(), ..target_tracking(0.5, Demand, 9.0, 0) }, 1);
-    check(World { behavior: unbounded(), ..target_tracking(0.5, Demand, 0.0, 0) }, 0);
+    let to_zero = Behavior { min_replicas: 0, ..Behavior::kubernetes() };
+    check(World { behavior: to_zero, ..target_tracking(0.5, Demand, 9.0, 0) }, 1);
 }
 
 #[test]

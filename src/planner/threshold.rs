@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{PlanInput, Signal, sizing::Size};
 
-/// Utilization from which on CPU may be clipped, and is taken for full use, which is above any `up`.
+/// Utilization from which on CPU may be clipped and is taken for full, which is above any `up`.
 const FULL: f64 = 0.9;
 
 /// Mean utilization over `window` above `up` adds `step` replicas, below `down` removes as many.

@@ -117,8 +117,8 @@ pub fn settled(scenario: &Scenario, last: &Decision, decision: &Decision) -> Res
     // What CPU shows of it.
     let shown = if scenario.clipped { demand.min(supply) } else { demand };
     let utilization = shown / supply;
-    let (bound_by, slack) = (&scenario.settings.policy, 1e-9);
-    let within = match bound_by {
+    let slack = 1e-9;
+    let within = match &scenario.settings.policy {
         Policy::Static { replicas } => n == *replicas,
         Policy::TargetTracking(rule) => {
             let ratio = utilization.min(1.0) / rule.target_utilization;
