@@ -1,5 +1,6 @@
 //! The judge: what must hold at every step, and once the world is calm.
 
+use chrono::TimeDelta;
 use foresail::autoscaler::Observation;
 use foresail::fleet::{Command, Fleet, Phase, Replica};
 use foresail::planner::threshold::Threshold;
@@ -34,6 +35,7 @@ pub fn safe(
     ensure(!doubtful(scenario, seen, before) || desired >= current, || {
         format!("down from {current} by a sudden 0")
     })?;
+    ensure(hold || fixed || !late(seen, before), || "acts on late news".into())?;
     ensure(!decision.reason.is_empty(), || "no reason".into())?;
     ensure(!decision.proposals.is_empty(), || "no proposal".into())?;
     let chained = decision.limits.windows(2).all(|pair| pair[0].after == pair[1].before);
@@ -55,6 +57,15 @@ fn doubtful(scenario: &Scenario, seen: &Observation, before: Option<&Decision>) 
     };
     let loaded = *demand > rule.down * f64::from(*ready_replicas) * capacity;
     loaded && seen.demand.is_some_and(|sample| sample.demand == 0.0)
+}
+
+/// A sample older than the one that the decision before acted on.
+fn late(seen: &Observation, before: Option<&Decision>) -> bool {
+    let Some(Decision { time, signal: Signal::Fresh { age_ms, .. }, .. }) = before else {
+        return false;
+    };
+    let newest = *time - TimeDelta::milliseconds(*age_ms as i64);
+    seen.demand.is_some_and(|sample| sample.time < newest)
 }
 
 /// Every floating point number of a decision.
