@@ -7,6 +7,7 @@
 
 pub mod demand;
 pub mod learning;
+mod source;
 mod startup;
 mod window;
 
@@ -25,6 +26,7 @@ use crate::planner::{Basis, Behavior, Decision, PlanInput, Policy, Signal, plan}
 use crate::series::{Series, Time};
 use learning::{Asked, FIRST_TRAINING};
 pub use learning::{Learning, TrainingSchedule};
+use source::Source;
 use startup::StartupDelays;
 use window::Window;
 
@@ -50,7 +52,7 @@ pub struct Settings {
 pub struct Observation {
     /// Newest demand; `None` if nothing could be read.
     pub demand: Option<DemandSample>,
-    /// Demand one ready replica carries at full utilization; above 0.
+    /// Demand one ready replica carries at full utilization; what is not above 0 is not known.
     pub capacity: f64,
     pub ready_replicas: u32,
     /// Starting, warming and ready.
@@ -78,6 +80,7 @@ const HORIZON: (usize, usize) = (12, 60);
 #[derive(Debug, Clone)]
 pub struct Autoscaler {
     settings: Settings,
+    source: Source,
     model: Option<Model>,
     window: Window,
     /// Newest demand within the fallback's window, saturated samples at no less than the supply.
@@ -103,6 +106,7 @@ impl Autoscaler {
         };
         Autoscaler {
             window: Window::new(step, steps(settings.training.max_history, step)),
+            source: Source::default(),
             recent: VecDeque::new(),
             history: History::default(),
             budget: Budget::new(overload_budget),
@@ -127,7 +131,8 @@ impl Autoscaler {
         self.last_step = Some(now);
         self.startup_delays.add(&observation.startup_delays);
         self.history.observe(now, observation.current_replicas);
-        let signal = self.signal(now, observation);
+        let rule = self.fallback().clone();
+        let signal = self.source.judge(now, observation, &self.settings, &rule);
         let news = self.take_in(now, signal, observation);
         self.forecast = self.look_ahead(now);
         if let Some(demand) = news {
@@ -136,6 +141,7 @@ impl Autoscaler {
             self.drift.expect(steps, self.forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
+        self.history.decided(decision.desired_replicas);
         if decision.basis != Basis::Hold {
             self.history.record(now, decision.recommendation, self.memory());
             self.regret =
@@ -266,36 +272,22 @@ impl Autoscaler {
         steps(self.lookahead(), self.settings.evaluation_interval).max(1)
     }
 
-    /// How far the newest demand can be relied on. What cannot be demand counts as missing.
-    fn signal(&self, now: Time, observation: &Observation) -> Signal {
-        let Some(sample) = observation.demand else { return Signal::Missing };
-        let ahead = elapsed(now, sample.time);
-        if !(sample.demand >= 0.0 && sample.demand.is_finite())
-            || ahead > self.settings.evaluation_interval
-        {
-            return Signal::Missing;
-        }
-        let age = elapsed(sample.time, now);
-        let age_ms = age.as_millis() as u64;
-        if age > self.settings.max_staleness {
-            return Signal::Stale { age_ms };
-        }
-        Signal::Fresh { demand: sample.demand, lower_bound: sample.lower_bound, age_ms }
-    }
-
     /// Adds a sample to the window, and learns from it if it opens a new step: what was forecast
     /// for that step is scored, and the planning quantile is steered by whether the step was
     /// overloaded. Gives the demand then.
     fn take_in(&mut self, now: Time, signal: Signal, observation: &Observation) -> Option<f64> {
         let mut news = None;
-        if let (Signal::Fresh { demand, lower_bound, .. }, Some(sample)) =
-            (signal, observation.demand)
-        {
-            let supply = f64::from(observation.ready_replicas) * observation.capacity;
+        let reliable = matches!(signal, Signal::Fresh { .. } | Signal::Doubted { .. });
+        if let Some(sample) = observation.demand.filter(|_| reliable) {
+            let DemandSample { demand, lower_bound, .. } = sample;
+            let supply = observation.supply();
             let offered = if lower_bound { demand.max(supply) } else { demand };
             let grown = self.window.push(sample.time, demand, lower_bound);
             if let Some(grown) = grown {
-                self.notice(now, offered);
+                // A zero that is doubted must not weigh on the rule's mean either.
+                if matches!(signal, Signal::Fresh { .. }) {
+                    self.notice(now, offered);
+                }
                 (1..grown).for_each(|_| self.realise(now, None, false));
             }
             if grown.is_some_and(|grown| grown > 0) {
@@ -348,7 +340,7 @@ impl Autoscaler {
         let input = PlanInput {
             now,
             signal,
-            capacity: observation.capacity,
+            capacity: observation.known_capacity(),
             ready_replicas: observation.ready_replicas,
             current_replicas: observation.current_replicas,
             utilization_window: self.utilization(now, observation),
@@ -375,7 +367,7 @@ impl Autoscaler {
         let &(oldest, _) = self.recent.front()?;
         // Half an interval of grace, because samples jitter.
         let filled = elapsed(oldest, now) + self.settings.evaluation_interval * 3 / 2;
-        let supply = f64::from(observation.current_replicas) * observation.capacity;
+        let supply = f64::from(observation.current_replicas) * observation.known_capacity();
         if filled < self.fallback().window || supply <= 0.0 {
             return None;
         }

@@ -102,6 +102,10 @@ pub enum Signal {
     Stale {
         age_ms: u64,
     },
+    /// Exactly 0 right after load; told for so long.
+    Doubted {
+        zero_ms: u64,
+    },
     Missing,
 }
 
@@ -244,7 +248,7 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
     let forecast = predictive::read(input);
     let basis = basis(policy, input, forecast.is_some());
     let rule = match basis {
-        Basis::Hold => Size::keep("hold", input, doubt(input)),
+        Basis::Hold => Size { replicas: held(input), ..Size::keep("hold", input, doubt(input)) },
         _ => sizing::reactive(policy, input),
     };
     let by_forecast = match (basis, &forecast) {
@@ -304,10 +308,14 @@ impl Way {
             way.limit(Limit::Tolerance, current, "load and supply differ too little");
         }
         way.recommendation = way.replicas;
-        let stable = stabilization::stabilize(way.replicas, input);
-        way.limit(Limit::Stabilization, stable, "an earlier recommendation is still in its window");
-        let allowed = rate_limit::limit(way.replicas, input);
-        way.limit(Limit::RateLimit, allowed, "that is the most change for now");
+        // What is held has passed the next two when it was decided.
+        if basis != Basis::Hold {
+            let stable = stabilization::stabilize(way.replicas, input);
+            let why = "an earlier recommendation is still in its window";
+            way.limit(Limit::Stabilization, stable, why);
+            let allowed = rate_limit::limit(way.replicas, input);
+            way.limit(Limit::RateLimit, allowed, "that is the most change for now");
+        }
         way.limit(Limit::MinReplicas, way.replicas.max(*min_replicas), "the minimum");
         // In doubt even the maximum takes nothing away: missing data never scales down.
         let ceiling = if basis == Basis::Hold { current.max(*max_replicas) } else { *max_replicas };
@@ -350,8 +358,18 @@ fn basis(policy: &Policy, input: &PlanInput, forecast: bool) -> Basis {
     }
 }
 
+/// Replicas that die while nothing is measured are replaced: it may be their death that left
+/// nothing to measure.
+fn held(input: &PlanInput) -> u32 {
+    input.current_replicas.max(input.history.desired())
+}
+
 fn doubt(input: &PlanInput) -> String {
     match input.signal {
+        Signal::Doubted { zero_ms } => {
+            let seconds = zero_ms as f64 / 1000.0;
+            format!("demand fell to exactly 0 at once {seconds:.1} s ago, which is doubted")
+        }
         Signal::Missing => "no demand was measured".into(),
         Signal::Stale { age_ms } => format!("demand is {:.1} s old", age_ms as f64 / 1000.0),
         Signal::Fresh { .. } => "the capacity of a replica is not known".into(),

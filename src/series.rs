@@ -58,7 +58,7 @@ pub enum SeriesError {
 pub const MAX_STEPS: i64 = 22_000_000;
 
 /// No load is beyond this; what claims to be is a gap, for its square would overflow.
-const IMPOSSIBLE: f64 = 1e100;
+pub const IMPOSSIBLE: f64 = 1e100;
 
 /// NaN for what cannot be a load.
 fn known(value: f64) -> f64 {

@@ -15,6 +15,7 @@ pub struct History {
     recommendations: VecDeque<(Time, u32)>,
     changes: VecDeque<(Time, i64)>,
     last: Option<(Time, u32)>,
+    desired: u32,
 }
 
 impl History {
@@ -27,6 +28,16 @@ impl History {
                 self.changes.push_back((then, change));
             }
         }
+    }
+
+    /// Notes what was desired in the end: what a hold keeps.
+    pub fn decided(&mut self, desired: u32) {
+        self.desired = desired;
+    }
+
+    /// What was desired last; 0 before the first decision.
+    pub fn desired(&self) -> u32 {
+        self.desired
     }
 
     /// Adds a recommendation and forgets what is older than `keep`.

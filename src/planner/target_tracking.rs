@@ -31,6 +31,10 @@ pub fn size(rule: &TargetTracking, input: &PlanInput) -> Size {
     let Signal::Fresh { demand, lower_bound, .. } = input.signal else {
         return Size::keep(RULE, input, "no fresh demand");
     };
+    if input.current_replicas == 0 && demand > 0.0 {
+        let reason = "demand without replicas".into();
+        return Size { rule: RULE, replicas: 1, ratio: None, reason };
+    }
     if input.ready_replicas == 0 {
         return Size::keep(RULE, input, "no ready replica to measure");
     }

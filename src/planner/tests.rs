@@ -268,6 +268,43 @@ fn missing_data_holds_and_never_scales_down() {
 }
 
 #[test]
+fn a_hold_keeps_what_was_desired_not_what_is_left_of_it() {
+    let signal = Signal::Doubted { zero_ms: 15_000 };
+    let mut died = World { signal, current: 1, ..predictive() };
+    died.history.decided(5);
+    // Neither windows nor rate limits slow down a replacement: the five passed them before.
+    died.behavior.stabilization_window.up = Duration::from_secs(300);
+    died.history.record(at(900), 1, Duration::from_secs(300));
+    let period = Duration::from_secs(60);
+    died.behavior.rate_limits.up = vec![RateLimit { replicas: 1, fraction: 0.0, period }];
+    check(&died, 5, 5, Basis::Hold);
+    let reason = "hold: demand fell to exactly 0 at once 15.0 s ago, which is doubted; 1 now";
+    assert_eq!(died.plan().reason, reason);
+    // The maximum was lowered since.
+    died.behavior.max_replicas = 4;
+    check(&died, 4, 4, Basis::Hold);
+}
+
+#[test]
+fn the_threshold_takes_no_step_down_that_it_would_take_back() {
+    let check = |up, current: u32, step, utilization, want| {
+        let rule = Threshold { step, up, down: 0.3, ..Threshold::default() };
+        let (policy, utilization_window) = (Policy::Threshold(rule), Some(utilization));
+        let world = World { policy, current, utilization_window, ..predictive() };
+        check(&world, want, want, Basis::Reactive);
+    };
+    // 4 x 0.25 = 1.0 of demand: on one replica 100 %, on two 50 %.
+    check(0.8, 4, 3, 0.25, 2);
+    check(0.8, 4, 1, 0.25, 3);
+    // 5 x 0.17 = 0.85 is above 80 % of one replica.
+    check(0.8, 5, 4, 0.17, 2);
+    check(0.8, 5, 9, 0.0, 1);
+    check(0.8, 4, 3, 0.1, 1);
+    // 4 x 0.23 = 0.92 is below 95 % of one replica, but its CPU could not be told from full.
+    check(0.95, 4, 3, 0.23, 2);
+}
+
+#[test]
 fn target_tracking_is_the_hpa() {
     use SignalKind::{Cpu, Demand};
     let check = |world: World, want: u32| check(&world, want, want, Basis::Reactive);
@@ -291,6 +328,9 @@ fn target_tracking_is_the_hpa() {
     // Going down, starting replicas do not count: ceil(2 x 0.1 / 0.5) = 1.
     check(World { current: 4, ..target_tracking(0.5, Demand, 0.2, 2) }, 1);
     check(World { current: 3, ..target_tracking(0.5, Demand, 9.0, 0) }, 3);
+    // From nothing, which the HPA never leaves, the first replica shows what else is needed.
+    let to_zero = Behavior { min_replicas: 0, ..Behavior::kubernetes() };
+    check(World { behavior: to_zero, ..target_tracking(0.5, Demand, 9.0, 0) }, 1);
 }
 
 #[test]

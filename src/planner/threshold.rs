@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{PlanInput, Signal, sizing::Size};
 
+/// Utilization from which on CPU may be clipped and is taken for full, which is above any `up`.
+const FULL: f64 = 0.9;
+
 /// Mean utilization over `window` above `up` adds `step` replicas, below `down` removes as many.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
@@ -39,7 +42,9 @@ pub fn size(rule: &Threshold, input: &PlanInput) -> Size {
         answer(current.saturating_add(rule.step), reason)
     } else if utilization < rule.down {
         let reason = format!("utilization {percent:.0} % is below {:.0} %", rule.down * 100.0);
-        answer(current.saturating_sub(rule.step), reason)
+        // A step that would have to be taken back at once is a smaller one, or none.
+        let fewest = (utilization * f64::from(current) / rule.up.min(FULL)).ceil() as u32;
+        answer(current.saturating_sub(rule.step).max(fewest.min(current)), reason)
     } else {
         Size::keep("threshold", input, format!("utilization {percent:.0} % is within bounds"))
     }
