@@ -51,6 +51,8 @@ pub struct Observation {
     /// Demand one ready replica carries at full utilization; above 0.
     pub capacity: f64,
     pub ready_replicas: u32,
+    /// Ready replicas whose metric is missing; demand is that of the others.
+    pub missing_metrics: u32,
     /// Starting, warming and ready.
     pub current_replicas: u32,
     /// Startup delays measured since the last step.
@@ -131,7 +133,7 @@ impl Autoscaler {
         }
         let decision = self.decide(now, signal, observation);
         if decision.basis != Basis::Hold {
-            self.history.record(now, decision.recommendation, self.memory());
+            self.history.record(now, decision.recommendation, self.settings.behavior.memory());
         }
         decision
     }
@@ -341,6 +343,7 @@ impl Autoscaler {
             signal,
             capacity: observation.capacity,
             ready_replicas: observation.ready_replicas,
+            missing_metrics: observation.missing_metrics,
             current_replicas: observation.current_replicas,
             utilization_window: self.utilization(now, observation),
             forecast: self.forecast.as_ref(),
@@ -375,14 +378,6 @@ impl Autoscaler {
             Policy::Threshold(rule) => rule,
             _ => &self.settings.fallback,
         }
-    }
-
-    /// How far back any limit looks.
-    fn memory(&self) -> Duration {
-        let Behavior { stabilization_window: windows, rate_limits: limits, .. } =
-            &self.settings.behavior;
-        let periods = limits.up.iter().chain(&limits.down).map(|limit| limit.period);
-        periods.chain([windows.up, windows.down]).max().unwrap_or_default()
     }
 }
 

@@ -6,6 +6,7 @@
 //! now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data holds, and
 //! never scales down.
 
+pub mod average_value;
 pub mod budget;
 pub mod predictive;
 pub mod rate_limit;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forecast::{Forecast, Method};
 use crate::series::Time;
-use rate_limit::RateLimit;
+use rate_limit::{Change, RateLimit, RateLimits};
 use sizing::Size;
 
 /// How replicas are chosen. Closed: a new policy is a new variant and a new file.
@@ -33,6 +34,7 @@ pub enum Policy {
     },
     Threshold(threshold::Threshold),
     TargetTracking(target_tracking::TargetTracking),
+    AverageValue(average_value::AverageValue),
     Predictive(predictive::Predictive),
 }
 
@@ -42,9 +44,7 @@ pub struct Behavior {
     /// Dead band around ratio 1 of desired to current replicas, as a share.
     pub tolerance: Bidirectional<f64>,
     pub stabilization_window: Bidirectional<Duration>,
-    /// Several limits in a direction: the one that allows the largest change applies. Empty: no
-    /// limit.
-    pub rate_limits: Bidirectional<Vec<RateLimit>>,
+    pub rate_limits: Bidirectional<RateLimits>,
     pub min_replicas: u32,
     pub max_replicas: u32,
 }
@@ -61,19 +61,41 @@ impl Behavior {
         }
     }
 
-    /// The defaults of the HPA v2.
+    /// The HPA v2 with an empty `behavior`, which the API server fills: up at once, by 4 or by 100 %
+    /// in 15 s, whichever is more; down to the highest recommendation of 5 minutes.
     pub fn kubernetes() -> Behavior {
-        let limit =
-            |replicas| RateLimit { replicas, fraction: 1.0, period: Duration::from_secs(15) };
+        let limit = |most| RateLimit { most, period: Duration::from_secs(15) };
+        let limits = |limits| RateLimits { limits, ..RateLimits::default() };
         Behavior {
             tolerance: Bidirectional { up: 0.1, down: 0.1 },
             stabilization_window: Bidirectional {
                 up: Duration::ZERO,
                 down: Duration::from_secs(300),
             },
-            rate_limits: Bidirectional { up: vec![limit(4)], down: vec![limit(0)] },
+            rate_limits: Bidirectional {
+                up: limits(vec![limit(Change::Replicas(4)), limit(Change::Percent(100))]),
+                down: limits(vec![limit(Change::Percent(100))]),
+            },
             ..Behavior::unlimited()
         }
+    }
+
+    /// The HPA without `behavior`, which nothing fills: twice the count or 4 at each sync,
+    /// whichever is more.
+    pub fn kubernetes_without() -> Behavior {
+        let mut behavior = Behavior::kubernetes();
+        let limit = |most| RateLimit { most, period: Duration::ZERO };
+        behavior.rate_limits = Bidirectional::default();
+        behavior.rate_limits.up.limits = vec![limit(Change::UpTo(4)), limit(Change::Percent(100))];
+        behavior
+    }
+
+    /// How far back any limit looks.
+    pub fn memory(&self) -> Duration {
+        let Bidirectional { up, down } = &self.rate_limits;
+        let periods = up.limits.iter().chain(&down.limits).map(|limit| limit.period);
+        let windows = [self.stabilization_window.up, self.stabilization_window.down];
+        periods.chain(windows).max().unwrap_or_default()
     }
 }
 
@@ -108,6 +130,8 @@ pub struct PlanInput<'a> {
     /// Demand that one ready replica carries at full utilization; above 0.
     pub capacity: f64,
     pub ready_replicas: u32,
+    /// Ready replicas whose metric is missing; demand is that of the others.
+    pub missing_metrics: u32,
     /// Starting, warming and ready; draining ones do not count.
     pub current_replicas: u32,
     /// Mean demand over the fallback's window / (current replicas x capacity); `None` until the

@@ -37,6 +37,7 @@ fn seen(time_ms: i64, demand: f64) -> Observation {
         demand: Some(DemandSample { time: at(time_ms), demand, lower_bound: false }),
         capacity: 1.0,
         ready_replicas: 2,
+        missing_metrics: 0,
         current_replicas: 2,
         startup_delays: vec![],
     }
@@ -313,6 +314,7 @@ fn a_compressed_day_is_learned_and_met() {
         let now = series.time_at(t + 1);
         let observation = Observation {
             ready_replicas: world.ready(),
+            missing_metrics: 0,
             current_replicas: world.current(),
             ..seen(now.timestamp_millis(), demand)
         };

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::planner::Policy;
+use crate::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
 use crate::planner::target_tracking::SignalKind;
 use crate::planner::threshold::Threshold;
+use crate::planner::{Behavior, Policy};
 
 const WEB: &str = "[services.web]\ntarget = { process = { command = [\"w\"] } }\n";
 
@@ -74,7 +75,7 @@ fn values_arrive_where_they_belong() {
         "mode = \"act\"\npolicy = \"target_tracking\"\ndemand = \"requests_per_second\"\n\
          capacity = 25\nreplicas = { min = 2, max = 8 }\nevaluation_interval = \"500ms\"\n\
          behavior = { tolerance = 0.05, stabilization_window = { down = \"2m\" }, \
-         rate_limits = { down = [{ replicas = 1, period = \"30s\" }] } }\n\
+         rate_limits = { down = [{ replicas = 1, period = \"30s\" }], select = { down = \"min\" } } }\n\
          balancer = { listen = \"127.0.0.1:9000\", algorithm = \"ip_hash\", \
          drain_timeout = \"9s\" }",
     ));
@@ -89,8 +90,11 @@ fn values_arrive_where_they_belong() {
     let behavior = &service.settings.behavior;
     assert_eq!((behavior.tolerance.up, behavior.tolerance.down), (0.05, 0.05));
     assert_eq!(behavior.stabilization_window.down, Duration::from_secs(120));
-    assert_eq!(behavior.rate_limits.down.len(), 1);
-    assert_eq!(behavior.rate_limits.up[0].replicas, 4);
+    let RateLimits { limits, select } = &behavior.rate_limits.down;
+    let period = Duration::from_secs(30);
+    assert_eq!(limits, &[RateLimit { most: Change::Replicas(1), period }]);
+    assert_eq!(*select, Select::Min);
+    assert_eq!(behavior.rate_limits.up, Behavior::kubernetes().rate_limits.up);
 }
 
 #[test]
@@ -147,7 +151,15 @@ fn each_key_refuses_what_is_wrong() {
         ),
         (
             "behavior = { rate_limits = { up = [{}] } }",
-            "3: services.web.behavior.rate_limits.up[0]: allows nothing",
+            "3: services.web.behavior.rate_limits.up[0]: write either `replicas` or `percent`",
+        ),
+        (
+            "behavior = { rate_limits = { up = [{ replicas = 1, percent = 5 }] } }",
+            "3: services.web.behavior.rate_limits.up[0]: write either",
+        ),
+        (
+            "behavior = { rate_limits = { select = \"median\" } }",
+            "3: services.web.behavior.rate_limits.select: \"median\" is none of \"max\"",
         ),
         (
             "behavior = { rate_limits = { up = [3] } }",

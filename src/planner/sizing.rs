@@ -1,6 +1,6 @@
 //! Pure: one rule's answer, before any limit.
 
-use super::{PlanInput, Policy, Signal, target_tracking, threshold};
+use super::{PlanInput, Policy, Signal, average_value, target_tracking, threshold};
 
 /// How many replicas one rule asks for, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,7 @@ pub fn reactive(policy: &Policy, input: &PlanInput) -> Size {
         },
         Policy::Threshold(rule) => threshold::size(rule, input),
         Policy::TargetTracking(rule) => target_tracking::size(rule, input),
+        Policy::AverageValue(rule) => average_value::size(rule, input),
         Policy::Predictive(_) => threshold::size(input.fallback, input),
     }
 }

@@ -8,6 +8,8 @@ use super::target_tracking::{SignalKind, TargetTracking};
 use super::threshold::Threshold;
 use super::*;
 
+mod kubernetes;
+
 fn at(seconds: i64) -> Time {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
 }
@@ -38,6 +40,7 @@ struct World {
     signal: Signal,
     capacity: f64,
     ready: u32,
+    missing: u32,
     current: u32,
     utilization_window: Option<f64>,
     forecast: Option<Forecast>,
@@ -54,6 +57,7 @@ fn predictive() -> World {
         signal: fresh(1.0),
         capacity: 1.0,
         ready: 2,
+        missing: 0,
         current: 2,
         utilization_window: Some(0.5),
         forecast: Some(forecast(3.0)),
@@ -87,6 +91,7 @@ impl World {
             signal: self.signal,
             capacity: self.capacity,
             ready_replicas: self.ready,
+            missing_metrics: self.missing,
             current_replicas: self.current,
             utilization_window: self.utilization_window,
             forecast: self.forecast.as_ref(),
@@ -200,82 +205,6 @@ fn missing_data_holds_and_never_scales_down() {
     }
     check(&World { capacity: 0.0, ..predictive() }, 2, 2, Basis::Hold);
     check(&World { capacity: f64::NAN, ..predictive() }, 2, 2, Basis::Hold);
-}
-
-#[test]
-fn target_tracking_is_the_hpa() {
-    use SignalKind::{Cpu, Demand};
-    let check = |world: World, want: u32| check(&world, want, want, Basis::Reactive);
-    // ceil(4 x 0.9 / 0.6) = 6; ceil(4 x 0.3 / 0.6) = 2.
-    check(target_tracking(0.6, Demand, 3.6, 4), 6);
-    check(target_tracking(0.6, Demand, 1.2, 4), 2);
-    // Ratios 1.1 and 0.9 are inside the tolerance, 1.12 is not: ceil(5 x 1.12) = 6.
-    check(target_tracking(0.5, Demand, 2.75, 5), 5);
-    check(target_tracking(0.5, Demand, 2.25, 5), 5);
-    check(target_tracking(0.5, Demand, 2.8, 5), 6);
-    // Demand 12 on 4: utilization 3 wants 4 x 3 / 0.5 = 24, CPU shows 1 and wants 8. Doubling
-    // allows 8 of both.
-    check(target_tracking(0.5, Cpu, 12.0, 4), 8);
-    check(target_tracking(0.5, Demand, 12.0, 4), 8);
-    check(World { behavior: Behavior::unlimited(), ..target_tracking(0.5, Demand, 12.0, 4) }, 24);
-    // Two ready at 0.9 and two starting: (2 x 0.9 + 2 x 0) / 4 / 0.5 = 0.9 turns round, so nothing
-    // changes.
-    check(World { current: 4, ..target_tracking(0.5, Demand, 1.8, 2) }, 4);
-    // Two ready at 1.5, one starting: 3.0 / 3 / 0.5 = 2, times three = 6.
-    check(World { current: 3, ..target_tracking(0.5, Demand, 3.0, 2) }, 6);
-    // Going down, starting replicas do not count: ceil(2 x 0.1 / 0.5) = 1.
-    check(World { current: 4, ..target_tracking(0.5, Demand, 0.2, 2) }, 1);
-    check(World { current: 3, ..target_tracking(0.5, Demand, 9.0, 0) }, 3);
-}
-
-#[test]
-fn stabilization_looks_back_over_recommendations() {
-    let mut world = target_tracking(0.5, SignalKind::Demand, 1.0, 4);
-    let keep = Duration::from_secs(300);
-    // Three were recommended 299 s ago, nine 300 s ago: the start of the window is outside.
-    world.history.record(at(700), 9, keep);
-    world.history.record(at(701), 3, keep);
-    check(&world, 3, 3, Basis::Reactive);
-    // The highest of the window is above the current count: stay.
-    world.history.record(at(800), 6, keep);
-    check(&world, 4, 4, Basis::Reactive);
-    let stages: Vec<Limit> = world.plan().limits.iter().map(|l| l.limit).collect();
-    assert_eq!(stages, [Limit::Stabilization]);
-    // Upwards with a window: the lowest of it is the most that may be added.
-    world.signal = fresh(4.0);
-    world.behavior.stabilization_window.up = Duration::from_secs(250);
-    check(&world, 6, 6, Basis::Reactive);
-}
-
-#[test]
-fn rate_limits_count_from_the_start_of_their_period() {
-    let rate = |replicas, fraction, period| RateLimit {
-        replicas,
-        fraction,
-        period: Duration::from_secs(period),
-    };
-    let check = |current, up: &[RateLimit], down: &[RateLimit], target, want| {
-        let mut world =
-            World { current, policy: Policy::Static { replicas: target }, ..predictive() };
-        world.behavior.rate_limits = Bidirectional { up: up.to_vec(), down: down.to_vec() };
-        // Two were added 30 s ago, and seen so 20 s ago.
-        world.history.observe(at(970), current.saturating_sub(2));
-        world.history.observe(at(980), current);
-        assert_eq!(world.plan().desired_replicas, want, "{current} to {target}");
-    };
-    // Nothing of the period yet used, as the change is older than 15 s: max(10 + 4, 10 x 2).
-    check(10, &[rate(4, 1.0, 15)], &[], 100, 20);
-    // In 60 s two of four are used: 10 - 2 + 4 = 12.
-    check(10, &[rate(4, 0.0, 60)], &[], 100, 12);
-    // Of several limits the one that allows the most applies.
-    check(10, &[rate(1, 0.0, 60), rate(4, 0.0, 60)], &[], 100, 12);
-    // More was added than is allowed: stay, but do not go back.
-    check(10, &[rate(1, 0.0, 60)], &[], 100, 10);
-    // 10 % of 72 leaves trunc(64.8) = 64.
-    check(72, &[], &[rate(0, 0.1, 15)], 1, 64);
-    check(10, &[], &[rate(3, 0.1, 15)], 1, 7);
-    // No limit in the other direction.
-    check(10, &[rate(1, 0.0, 60)], &[], 1, 1);
 }
 
 #[test]

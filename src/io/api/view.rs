@@ -165,6 +165,7 @@ pub fn policy_name(policy: &Policy) -> &'static str {
         Policy::Static { .. } => "static",
         Policy::Threshold(_) => "threshold",
         Policy::TargetTracking(_) => "target_tracking",
+        Policy::AverageValue(_) => "average_value",
         Policy::Predictive(_) => "predictive",
     }
 }
