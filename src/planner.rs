@@ -1,7 +1,7 @@
 //! Pure: turns demand, forecast and policy into a decision.
 //!
-//! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ min/max. [`plan`]
-//! is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
+//! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ schedule ▸ min/max.
+//! [`plan`] is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
 //! demand exceeds all replicas, so a wrong low forecast can never starve a service that is loaded
 //! now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data holds, and
 //! never scales down.
@@ -10,6 +10,7 @@ pub mod average_value;
 pub mod budget;
 pub mod predictive;
 pub mod rate_limit;
+pub mod scheduled;
 pub mod sizing;
 pub mod stabilization;
 pub mod target_tracking;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::forecast::{Forecast, Method};
 use crate::series::Time;
 use rate_limit::{Change, RateLimit, RateLimits};
+use scheduled::Schedule;
 use sizing::Size;
 
 /// How replicas are chosen. Closed: a new policy is a new variant and a new file.
@@ -45,6 +47,8 @@ pub struct Behavior {
     pub tolerance: Bidirectional<f64>,
     pub stabilization_window: Bidirectional<Duration>,
     pub rate_limits: Bidirectional<RateLimits>,
+    /// Bounds by the clock, within the hard ones.
+    pub schedule: Schedule,
     pub min_replicas: u32,
     pub max_replicas: u32,
 }
@@ -56,6 +60,7 @@ impl Behavior {
             tolerance: Bidirectional { up: 0.0, down: 0.0 },
             stabilization_window: Bidirectional::default(),
             rate_limits: Bidirectional::default(),
+            schedule: Schedule::default(),
             min_replicas: 1,
             max_replicas: u32::MAX,
         }
@@ -177,6 +182,7 @@ pub enum Limit {
     Tolerance,
     Stabilization,
     RateLimit,
+    Schedule,
     MinReplicas,
     MaxReplicas,
     /// An operator's override.
@@ -308,10 +314,13 @@ impl Way {
         way.limit(Limit::Stabilization, stable, "an earlier recommendation is still in its window");
         let allowed = rate_limit::limit(way.replicas, input);
         way.limit(Limit::RateLimit, allowed, "that is the most change for now");
+        // In doubt even a maximum takes nothing away: missing data never scales down.
+        let ceiling = |max: u32| if basis == Basis::Hold { current.max(max) } else { max };
+        let bounds = input.behavior.schedule.bounds(input.now);
+        let scheduled = way.replicas.min(ceiling(bounds.max_replicas)).max(bounds.min_replicas);
+        way.limit(Limit::Schedule, scheduled, "the schedule");
         way.limit(Limit::MinReplicas, way.replicas.max(*min_replicas), "the minimum");
-        // In doubt even the maximum takes nothing away: missing data never scales down.
-        let ceiling = if basis == Basis::Hold { current.max(*max_replicas) } else { *max_replicas };
-        way.limit(Limit::MaxReplicas, way.replicas.min(ceiling), "the maximum");
+        way.limit(Limit::MaxReplicas, way.replicas.min(ceiling(*max_replicas)), "the maximum");
         way
     }
 
@@ -370,6 +379,7 @@ impl Limit {
             Limit::Tolerance => "tolerance",
             Limit::Stabilization => "stabilization",
             Limit::RateLimit => "rate_limit",
+            Limit::Schedule => "schedule",
             Limit::MinReplicas => "min_replicas",
             Limit::MaxReplicas => "max_replicas",
             Limit::Override => "override",

@@ -8,6 +8,7 @@ use super::value;
 use crate::autoscaler::{Settings, TrainingSchedule};
 use crate::planner::predictive::Predictive;
 use crate::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
+use crate::planner::scheduled::{Entry, Schedule, parse_cron, parse_zone};
 use crate::planner::target_tracking::{SignalKind, TargetTracking};
 use crate::planner::threshold::Threshold;
 use crate::planner::{Behavior, Bidirectional, Policy};
@@ -31,7 +32,9 @@ pub fn read_settings(
     });
     let policy = read_policy(s, &fallback, demand, min_replicas..=max_replicas);
     let hpa = matches!(policy, Policy::TargetTracking(_));
-    let behavior = s.table("behavior", |s| read_behavior(s, hpa, min_replicas, max_replicas));
+    let schedule = read_schedule(s, max_replicas);
+    let bounds = (min_replicas, max_replicas);
+    let behavior = s.table("behavior", |s| read_behavior(s, hpa, schedule, bounds));
 
     let delays = || value::duration("0s", "1day");
     let startup_delay = s.or("startup_delay", minutes(1), delays());
@@ -93,12 +96,14 @@ fn read_policy(
         Predictive,
         Threshold,
         TargetTracking,
+        Scheduled,
         Static,
     }
     let names = [
         ("predictive", Name::Predictive),
         ("threshold", Name::Threshold),
         ("target_tracking", Name::TargetTracking),
+        ("scheduled", Name::Scheduled),
         ("static", Name::Static),
     ];
     let name = s.or("policy", Name::Predictive, value::one_of(&names));
@@ -114,6 +119,11 @@ fn read_policy(
     let signals = [("cpu", SignalKind::Cpu), ("demand", SignalKind::Demand)];
     let signal = s.or("signal", signal, value::one_of(&signals));
     let replicas = s.optional("static_replicas", value::integer(0..=MAX_REPLICAS));
+    if name == Name::Scheduled && !s.has("schedule") {
+        let message =
+            "missing; policy = \"scheduled\" needs [{ cron = \"0 8 * * 1-5\", min = 5, … }]";
+        s.error("schedule", message.into());
+    }
     if name == Name::Static {
         match replicas {
             None if !s.has("static_replicas") => {
@@ -133,12 +143,19 @@ fn read_policy(
             Policy::TargetTracking(TargetTracking { target_utilization, signal })
         }
         Name::Static => Policy::Static { replicas: replicas.unwrap_or_default() },
+        // Nothing but the schedule asks for replicas, beyond the minimum.
+        Name::Scheduled => Policy::Static { replicas: *bounds.start() },
     }
 }
 
 /// Defaults: those of the Kubernetes HPA v2 under its own rule; else free to follow the forecast
 /// up, and slow enough on the way down to ride over one noisy minute.
-fn read_behavior(s: &mut Section, hpa: bool, min_replicas: u32, max_replicas: u32) -> Behavior {
+fn read_behavior(
+    s: &mut Section,
+    hpa: bool,
+    schedule: Schedule,
+    (min_replicas, max_replicas): (u32, u32),
+) -> Behavior {
     let mut default = if hpa { Behavior::kubernetes() } else { Behavior::unlimited() };
     if !hpa {
         default.stabilization_window.down = minutes(1);
@@ -153,6 +170,7 @@ fn read_behavior(s: &mut Section, hpa: bool, min_replicas: u32, max_replicas: u3
             window,
         ),
         rate_limits: s.table("rate_limits", |s| read_rate_limits(s, default.rate_limits)),
+        schedule,
         min_replicas,
         max_replicas,
     }
@@ -183,6 +201,29 @@ fn read_rate_limit(s: &mut Section) -> Option<RateLimit> {
     }
     let most = replicas.map(Change::Replicas).or(percent.map(Change::Percent))?;
     Some(RateLimit { most, period })
+}
+
+fn read_schedule(s: &mut Section, max_replicas: u32) -> Schedule {
+    let entries = s.list("schedule", |s| read_entry(s, max_replicas)).unwrap_or_default();
+    Schedule { entries: entries.into_iter().flatten().collect() }
+}
+
+fn read_entry(s: &mut Section, max_replicas: u32) -> Option<Entry> {
+    let right = "write for instance \"0 8 * * 1-5\"";
+    let cron = s.required("cron", right, |value| parse_cron(&value::text(value)?));
+    let zone = s.or("zone", chrono_tz::UTC, |value| parse_zone(&value::text(value)?));
+    let min_replicas = s.optional("min", value::integer(0..=MAX_REPLICAS));
+    let max_replicas_then = s.optional("max", value::integer(0..=MAX_REPLICAS));
+    let lasts = s.optional("for", value::duration("1s", "365d"));
+    if min_replicas.is_some_and(|min| min > max_replicas) {
+        s.error("min", format!("more than replicas.max = {max_replicas}, which it cannot exceed"));
+    }
+    let entry = Entry { cron: cron?, zone, min_replicas, max_replicas: max_replicas_then, lasts };
+    // A key that is there and wrong was reported already.
+    if s.has("min") == min_replicas.is_some() && s.has("max") == max_replicas_then.is_some() {
+        entry.check().unwrap_or_else(|message| s.error("", message));
+    }
+    Some(entry)
 }
 
 fn read_training(s: &mut Section) -> TrainingSchedule {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
+use crate::planner::scheduled::Schedule;
 use crate::planner::target_tracking::SignalKind;
 use crate::planner::threshold::Threshold;
 use crate::planner::{Behavior, Policy};
@@ -98,6 +99,19 @@ fn values_arrive_where_they_belong() {
 }
 
 #[test]
+fn a_schedule_lies_over_any_policy() {
+    let entry = "schedule = [{ cron = \"0 8 * * 1-5\", zone = \"Europe/Berlin\", min = 5, \
+                 for = \"10h\" }]\n";
+    let settings = |lines: &str| ok(&web(lines)).services["web"].settings.clone();
+    let over = settings(entry);
+    assert!(matches!(over.policy, Policy::Predictive(_)));
+    let same: Schedule = "0 8 * * 1-5 Europe/Berlin min=5 for=10h".parse().unwrap();
+    assert_eq!(over.behavior.schedule, same);
+    let alone = settings(&format!("policy = \"scheduled\"\nreplicas = {{ min = 2 }}\n{entry}"));
+    assert_eq!(alone.policy, Policy::Static { replicas: 2 });
+}
+
+#[test]
 fn every_error_at_once_with_its_line() {
     check(
         "[api]\nlisten = \"0.0.0.0:8080\"\n[store]\nflush_interval = \"1m\"\npaht = \"x\"\n\
@@ -144,6 +158,30 @@ fn each_key_refuses_what_is_wrong() {
         ("startup_delay = \"2 parsecs\"", "3: services.web.startup_delay: \"2 parsecs\" is no dur"),
         ("max_startup_delay = \"1s\"", "1: services.web.startup_delay: 1m is more than max"),
         ("training = { max_history = \"1h\" }", "3: services.web.training.min_history: 2days is"),
+        ("policy = \"scheduled\"", "1: services.web.schedule: missing; policy"),
+        ("schedule = 3", "3: services.web.schedule: 3 is no list; write [{"),
+        ("schedule = [{}]", "3: services.web.schedule[0].cron: missing; write for instance"),
+        (
+            "schedule = [{ cron = \"61 8 * * *\", min = 1 }]",
+            "3: services.web.schedule[0].cron: \"61 8 * * *\" is no cron expression",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", zone = \"Bonn\", min = 1 }]",
+            "3: services.web.schedule[0].zone: \"Bonn\" is no time zone; write \"UTC\"",
+        ),
+        ("schedule = [{ cron = \"0 8 * * *\" }]", "3: services.web.schedule[0]: bounds nothing"),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 3, max = 2 }]",
+            "3: services.web.schedule[0]: min = 3 is more than max = 2",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 30 }]",
+            "3: services.web.schedule[0].min: more than replicas.max = 20",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 1, for = \"0s\" }]",
+            "3: services.web.schedule[0].for: \"0s\" is not between 1s and 365d",
+        ),
         ("policy = \"static\"", "1: services.web.static_replicas: missing"),
         (
             "policy = \"static\"\nstatic_replicas = 50",
@@ -291,7 +329,7 @@ proptest! {
     fn no_value_panics(
         key in prop::sample::select(vec![
             "mode", "target", "replicas", "capacity", "balancer", "fallback", "behavior",
-            "training",
+            "training", "schedule",
             "evaluation_interval", "sample_interval", "max_staleness", "startup_delay", "x.y",
         ]),
         value in prop::sample::select(vec![

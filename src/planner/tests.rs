@@ -9,6 +9,7 @@ use super::threshold::Threshold;
 use super::*;
 
 mod kubernetes;
+mod scheduled;
 
 fn at(seconds: i64) -> Time {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
