@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::forecast::drift::Drift;
 use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
 use crate::planner::budget::Budget;
+use crate::planner::peers::Memory;
 use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
 use crate::planner::trust::Gate;
@@ -83,6 +84,7 @@ pub struct Autoscaler {
     /// Newest demand within the fallback's window, saturated samples at no less than the supply.
     recent: VecDeque<(Time, f64)>,
     history: History,
+    peers: Memory,
     budget: Budget,
     gate: Gate,
     drift: Drift,
@@ -103,6 +105,7 @@ impl Autoscaler {
             window: Window::new(step, steps(settings.training.max_history, step)),
             recent: VecDeque::new(),
             history: History::default(),
+            peers: Memory::default(),
             budget: Budget::new(budget),
             gate: Gate::default(),
             drift: Drift::default(),
@@ -132,6 +135,7 @@ impl Autoscaler {
             self.drift.expect(steps, self.forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
+        self.peers.record(&self.settings.policy, &decision);
         if decision.basis != Basis::Hold {
             self.history.record(now, decision.recommendation, self.settings.behavior.memory());
         }
@@ -351,6 +355,7 @@ impl Autoscaler {
             planning_quantile: self.budget.planning_quantile(),
             trust: &self.gate.trust(),
             history: &self.history,
+            peers: &self.peers,
             behavior: &self.settings.behavior,
             fallback: &self.settings.fallback,
         };

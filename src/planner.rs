@@ -7,7 +7,12 @@
 //! never scales down.
 
 pub mod average_value;
+pub mod aws_predictive;
+mod behavior;
 pub mod budget;
+pub mod hpa;
+pub mod peers;
+pub mod phpa;
 pub mod predictive;
 pub mod rate_limit;
 pub mod scheduled;
@@ -23,8 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forecast::{Forecast, Method};
 use crate::series::Time;
-use rate_limit::{Change, RateLimit, RateLimits};
-use scheduled::Schedule;
+pub use behavior::Behavior;
 use sizing::Size;
 
 /// How replicas are chosen. Closed: a new policy is a new variant and a new file.
@@ -38,69 +42,22 @@ pub enum Policy {
     TargetTracking(target_tracking::TargetTracking),
     AverageValue(average_value::AverageValue),
     Predictive(predictive::Predictive),
+    Phpa(phpa::Phpa),
+    AwsPredictive(aws_predictive::AwsPredictive),
 }
 
-/// Dead band, look-back windows, rate limits and bounds, for both directions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Behavior {
-    /// Dead band around ratio 1 of desired to current replicas, as a share.
-    pub tolerance: Bidirectional<f64>,
-    pub stabilization_window: Bidirectional<Duration>,
-    pub rate_limits: Bidirectional<RateLimits>,
-    /// Bounds by the clock, within the hard ones.
-    pub schedule: Schedule,
-    pub min_replicas: u32,
-    pub max_replicas: u32,
-}
-
-impl Behavior {
-    /// No limit but at least one replica.
-    pub fn unlimited() -> Behavior {
-        Behavior {
-            tolerance: Bidirectional { up: 0.0, down: 0.0 },
-            stabilization_window: Bidirectional::default(),
-            rate_limits: Bidirectional::default(),
-            schedule: Schedule::default(),
-            min_replicas: 1,
-            max_replicas: u32::MAX,
+impl Policy {
+    /// As in the configuration and in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Policy::Static { .. } => "static",
+            Policy::Threshold(_) => "threshold",
+            Policy::TargetTracking(_) => "target_tracking",
+            Policy::AverageValue(_) => "average_value",
+            Policy::Predictive(_) => "predictive",
+            Policy::Phpa(_) => "phpa",
+            Policy::AwsPredictive(_) => "aws_predictive",
         }
-    }
-
-    /// The HPA v2 with an empty `behavior`, which the API server fills: up at once, by 4 or by 100 %
-    /// in 15 s, whichever is more; down to the highest recommendation of 5 minutes.
-    pub fn kubernetes() -> Behavior {
-        let limit = |most| RateLimit { most, period: Duration::from_secs(15) };
-        let limits = |limits| RateLimits { limits, ..RateLimits::default() };
-        Behavior {
-            tolerance: Bidirectional { up: 0.1, down: 0.1 },
-            stabilization_window: Bidirectional {
-                up: Duration::ZERO,
-                down: Duration::from_secs(300),
-            },
-            rate_limits: Bidirectional {
-                up: limits(vec![limit(Change::Replicas(4)), limit(Change::Percent(100))]),
-                down: limits(vec![limit(Change::Percent(100))]),
-            },
-            ..Behavior::unlimited()
-        }
-    }
-
-    /// The HPA without `behavior`, which nothing fills: twice the count or 4 at each sync,
-    /// whichever is more.
-    pub fn kubernetes_without() -> Behavior {
-        let mut behavior = Behavior::kubernetes();
-        let limit = |most| RateLimit { most, period: Duration::ZERO };
-        behavior.rate_limits = Bidirectional::default();
-        behavior.rate_limits.up.limits = vec![limit(Change::UpTo(4)), limit(Change::Percent(100))];
-        behavior
-    }
-
-    /// How far back any limit looks.
-    pub fn memory(&self) -> Duration {
-        let Bidirectional { up, down } = &self.rate_limits;
-        let periods = up.limits.iter().chain(&down.limits).map(|limit| limit.period);
-        let windows = [self.stabilization_window.up, self.stabilization_window.down];
-        periods.chain(windows).max().unwrap_or_default()
     }
 }
 
@@ -148,6 +105,8 @@ pub struct PlanInput<'a> {
     pub planning_quantile: f64,
     pub trust: &'a Trust,
     pub history: &'a stabilization::History,
+    /// What a replayed peer remembers.
+    pub peers: &'a peers::Memory,
     pub behavior: &'a Behavior,
     /// Rule used where the forecast is absent or not trusted.
     pub fallback: &'a threshold::Threshold,
@@ -192,7 +151,7 @@ pub enum Limit {
 /// One rule's answer, kept whether it won or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proposal {
-    /// `forecast`, `threshold`, `target_tracking`, `static`, `overload`, `hold`.
+    /// `forecast`, `overload`, `hold`, or the name of a policy.
     pub rule: String,
     pub replicas: u32,
     pub reason: String,
@@ -222,8 +181,8 @@ pub struct ForecastUsed {
     pub peak_planned: f64,
 }
 
-/// How many replicas are wanted, and why. Every field is a record, nothing in it is read back by
-/// the planner.
+/// How many replicas are wanted, and why. Every field is a record; nothing but a peer's
+/// [`peers::Memory`] reads it back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Decision {
     #[schema(value_type = String, format = DateTime)]
@@ -261,11 +220,14 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
     };
     let by_forecast = match (basis, &forecast) {
         (Basis::Forecast, Some(used)) => Some(predictive::size(used, input)),
-        _ => None,
+        (Basis::Hold, _) => None,
+        _ => peers::size(policy, &rule, input),
     };
     let relief = match &by_forecast {
-        Some(size) => sizing::relief(&rule, input).filter(|r| r.replicas > size.replicas),
-        None => None,
+        Some(size) if basis == Basis::Forecast => {
+            sizing::relief(&rule, input).filter(|r| r.replicas > size.replicas)
+        }
+        _ => None,
     };
     let (basis, chosen) = match (&relief, &by_forecast) {
         (Some(relief), _) => (Basis::Reactive, relief),
@@ -303,10 +265,10 @@ struct Way {
 
 impl Way {
     fn through_all(size: &Size, basis: Basis, input: &PlanInput) -> Way {
-        let Behavior { tolerance, min_replicas, max_replicas, .. } = input.behavior;
+        let Behavior { min_replicas, max_replicas, .. } = input.behavior;
         let current = input.current_replicas;
         let mut way = Way { recommendation: 0, replicas: size.replicas, limits: Vec::new() };
-        if size.ratio.is_some_and(|r| 1.0 - tolerance.down <= r && r <= 1.0 + tolerance.up) {
+        if input.behavior.tolerates(size.ratio) {
             way.limit(Limit::Tolerance, current, "load and supply differ too little");
         }
         way.recommendation = way.replicas;

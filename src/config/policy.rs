@@ -31,10 +31,9 @@ pub fn read_settings(
         (min, max)
     });
     let policy = read_policy(s, &fallback, demand, min_replicas..=max_replicas);
-    let hpa = matches!(policy, Policy::TargetTracking(_));
     let schedule = read_schedule(s, max_replicas);
     let bounds = (min_replicas, max_replicas);
-    let behavior = s.table("behavior", |s| read_behavior(s, hpa, schedule, bounds));
+    let behavior = s.table("behavior", |s| read_behavior(s, &policy, schedule, bounds));
 
     let delays = || value::duration("0s", "1day");
     let startup_delay = s.or("startup_delay", minutes(1), delays());
@@ -152,12 +151,12 @@ fn read_policy(
 /// up, and slow enough on the way down to ride over one noisy minute.
 fn read_behavior(
     s: &mut Section,
-    hpa: bool,
+    policy: &Policy,
     schedule: Schedule,
     (min_replicas, max_replicas): (u32, u32),
 ) -> Behavior {
-    let mut default = if hpa { Behavior::kubernetes() } else { Behavior::unlimited() };
-    if !hpa {
+    let mut default = Behavior::of(policy);
+    if !matches!(policy, Policy::TargetTracking(_)) {
         default.stabilization_window.down = minutes(1);
     }
     let share = value::number("share from 0 to 1", |n| (0.0..=1.0).contains(&n));

@@ -8,7 +8,9 @@ use super::target_tracking::{SignalKind, TargetTracking};
 use super::threshold::Threshold;
 use super::*;
 
+mod hpa;
 mod kubernetes;
+mod peers;
 mod scheduled;
 
 fn at(seconds: i64) -> Time {
@@ -48,6 +50,7 @@ struct World {
     planning_quantile: f64,
     trust: Trust,
     history: History,
+    peers: super::peers::Memory,
     behavior: Behavior,
     fallback: Threshold,
 }
@@ -65,6 +68,7 @@ fn predictive() -> World {
         planning_quantile: 0.5,
         trust: Trust { trusted: true, skill: Some(0.4), evidence: 90, reason: String::new() },
         history: History::default(),
+        peers: super::peers::Memory::default(),
         behavior: Behavior { max_replicas: 100, ..Behavior::unlimited() },
         fallback: Threshold::default(),
     }
@@ -100,6 +104,7 @@ impl World {
             planning_quantile: self.planning_quantile,
             trust: &self.trust,
             history: &self.history,
+            peers: &self.peers,
             behavior: &self.behavior,
             fallback: &self.fallback,
         };
@@ -250,12 +255,12 @@ proptest! {
         demand in prop_oneof![0.0..1e12f64, Just(0.0), Just(f64::MAX)],
         state in 0..4u8,
         capacity in prop_oneof![1e-9..1e9f64, Just(0.0), Just(f64::NAN), Just(f64::INFINITY)],
-        (ready, starting) in (0..500u32, 0..500u32),
+        (ready, starting, missing) in (0..500u32, 0..500u32, 0..9u32),
         utilization in prop::option::of(prop_oneof![0.0..50.0f64, Just(f64::INFINITY)]),
         mid in prop::option::of(prop_oneof![0.0..1e9f64, Just(f64::MAX)]),
         (min, extra) in (0..50u32, 0..500u32),
         q in 0.0..1.0f64,
-        policy in 0..4u8,
+        policy in 0..7u8,
     ) {
         let signal = match state {
             0 => Signal::Missing,
@@ -267,11 +272,17 @@ proptest! {
             0 => Policy::Static { replicas: 3 },
             1 => Policy::Threshold(Threshold::default()),
             2 => base.policy,
+            3 => Policy::Phpa(super::phpa::Phpa::default()),
+            4 => Policy::AwsPredictive(super::aws_predictive::AwsPredictive::default()),
+            5 => Policy::AverageValue(super::average_value::AverageValue {
+                target: 0.7,
+                of: super::average_value::Metric::Total,
+            }),
             _ => predictive().policy,
         };
         let (forecast, trusted) = (mid.map(forecast), mid.is_some());
         let world = World {
-            policy, signal, capacity, ready, current: ready + starting, forecast,
+            policy, signal, capacity, ready, missing, current: ready + starting, forecast,
             utilization_window: utilization, planning_quantile: q,
             trust: Trust { trusted, ..predictive().trust },
             behavior: Behavior { min_replicas: min, max_replicas: min + extra, ..base.behavior },
