@@ -1,10 +1,10 @@
 //! Pure: turns demand, forecast and policy into a decision.
 //!
 //! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ schedule ▸ min/max.
-//! [`plan`] is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
-//! demand exceeds all replicas, so a wrong low forecast can never starve a service that is loaded
-//! now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data holds, and
-//! never scales down.
+//! [`plan`] is that list. The reactive proposal is always computed. Under basis `forecast` it wins
+//! where demand exceeds all replicas, so a wrong low forecast can never starve a service that is
+//! loaded now; below full load a trusted forecast decides, see [`sizing::relief`]. Missing data
+//! holds, and never scales down.
 
 pub mod average_value;
 pub mod aws_predictive;

@@ -32,8 +32,8 @@ impl Behavior {
         }
     }
 
-    /// The HPA v2 with an empty `behavior`, which the API server fills: up at once, by 4 or by 100 %
-    /// in 15 s, whichever is more; down to the highest recommendation of 5 minutes.
+    /// The HPA v2 with an empty `behavior`, which the API server fills: up at once, by 4 or by
+    /// 100 % in 15 s, whichever is more; down to the highest recommendation of 5 minutes.
     pub fn kubernetes() -> Behavior {
         let limit = |most| RateLimit { most, period: Duration::from_secs(15) };
         let limits = |limits| RateLimits { limits, ..RateLimits::default() };

@@ -56,12 +56,10 @@ pub fn parse(text: &str) -> Result<Hpa, String> {
         notes.push("utilization is of the CPU that a pod requests: give that as capacity".into());
     }
     let behavior = behavior(&spec)?;
-    if behavior.min_replicas == 0
-        && !matches!(&policy, Policy::AverageValue(rule) if rule.of == Metric::Total)
-    {
-        return Err(
-            "spec.minReplicas: 0 needs an Object or External metric; write 1 or more".into()
-        );
+    let mut kinds = spec.metrics.iter().flatten().map(|metric| metric.kind.as_str());
+    if behavior.min_replicas == 0 && !kinds.any(|kind| matches!(kind, "Object" | "External")) {
+        let message = "spec.minReplicas: 0 needs an Object or External metric; write 1 or more";
+        return Err(message.into());
     }
     Ok(Hpa { name: metadata.name.unwrap_or_else(|| "hpa".into()), policy, behavior, notes })
 }
@@ -72,7 +70,8 @@ fn document(text: &str) -> Result<RawHpa, String> {
     let mut found = None;
     for (i, document) in documents().enumerate() {
         let document = Option::<Document>::deserialize(document);
-        let kind = document.map_err(|e| format!("no valid YAML: {e}"))?.and_then(|d| d.kind);
+        let kind =
+            document.map_err(|e| format!("no YAML of Kubernetes: {e}"))?.and_then(|d| d.kind);
         if kind.as_deref() == Some("HorizontalPodAutoscaler") && found.replace(i).is_some() {
             return Err("more than one HorizontalPodAutoscaler; keep one".into());
         }
@@ -116,7 +115,12 @@ fn policy(spec: &RawSpec, notes: &mut Vec<String>) -> Result<Policy, String> {
 
 /// `None` where a metric cannot be replayed from one demand.
 fn one_metric(key: &str, metric: &RawMetric) -> Result<Option<Policy>, String> {
-    let (section, source) = metric.source();
+    let Some((section, source)) = metric.source() else {
+        return Err(format!(
+            "{key}.type: {:?} is none of Resource, ContainerResource, Pods, Object, External",
+            metric.kind
+        ));
+    };
     let key = format!("{key}.{section}");
     let Some(source) = source else {
         return Err(format!("{key}: missing; metric type {} needs it", metric.kind));

@@ -5,8 +5,8 @@
 //!
 //! As that project does: a model sees the newest answer of the rule and the stored ones before it;
 //! the line is ordinary least squares, read at now + look ahead; Holt-Winters smooths with the
-//! given factors, which nothing fits, and forecasts one sync ahead; both are rounded up. A season is
-//! counted in syncs, here evaluation intervals.
+//! given factors, which nothing fits, and forecasts one sync ahead; both are rounded up. A season
+//! is counted in syncs, here evaluation intervals.
 //!
 //! Known limits: the initial states of Holt-Winters are statsmodels' `heuristic` (Hyndman et al.,
 //! section 2.6), one of the methods that can be chosen there; damped trends, hooks that fetch the

@@ -111,21 +111,21 @@ pub enum Quantity {
 }
 
 impl RawMetric {
-    /// The key that its type asks for, and what stands there.
-    pub fn source(&self) -> (&'static str, Option<&RawSource>) {
-        match self.kind.as_str() {
+    /// The key that its type asks for, and what stands there; `None` for an unknown type.
+    pub fn source(&self) -> Option<(&'static str, Option<&RawSource>)> {
+        Some(match self.kind.as_str() {
             "Resource" => ("resource", self.resource.as_ref()),
             "ContainerResource" => ("containerResource", self.container_resource.as_ref()),
             "Pods" => ("pods", self.pods.as_ref()),
             "Object" => ("object", self.object.as_ref()),
             "External" => ("external", self.external.as_ref()),
-            _ => ("type", None),
-        }
+            _ => return None,
+        })
     }
 
     /// For people: type and name.
     pub fn label(&self) -> String {
-        let source = self.source().1;
+        let source = self.source().and_then(|(_, source)| source);
         let metric = source.and_then(|s| s.metric.as_ref()).and_then(|m| m.name.as_deref());
         let name = source.and_then(|s| s.name.as_deref()).or(metric);
         format!("{} {}", self.kind, name.unwrap_or_default()).trim_end().to_string()

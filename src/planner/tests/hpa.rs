@@ -99,6 +99,7 @@ fn of_several_metrics_cpu_is_replayed_and_the_rest_is_named() {
     // From 0 only for a total.
     let zero = v2(&format!("minReplicas: 0\nmaxReplicas: 3\nmetrics:\n{external}"));
     assert_eq!(ok(&zero).behavior.min_replicas, 0);
+    assert_eq!(ok(&format!("{zero}  {}", cpu.replace('\n', "\n  "))).policy, all.policy);
 }
 
 #[test]
@@ -128,9 +129,12 @@ fn what_is_wrong_is_said_with_its_key() {
             "maxReplicas: 2\ntargetCPUUtilizationPercentage: 50".into(),
             "spec.targetCPUUtilizationPercentage: only in autoscaling/v1",
         ),
-        (target("Resource", "{}"), "no valid YAML"),
+        (target("Resource", "{}"), "no YAML of Kubernetes"),
         (target("Resource", "pods: {}"), "spec.metrics[0].resource: missing; metric type Resource"),
-        (target("Gauge", "pods: {}"), "spec.metrics[0].type: missing; metric type Gauge"),
+        (
+            target("Gauge", "pods: {}"),
+            "spec.metrics[0].type: \"Gauge\" is none of Resource, ContainerResource, Pods",
+        ),
         (target("Pods", "pods: {}"), "spec.metrics[0].pods.target: missing; write its type"),
         (
             target("Pods", "pods: { target: { type: Utilization } }"),
@@ -195,8 +199,9 @@ fn what_is_wrong_is_said_with_its_key() {
     assert!(other.starts_with("apiVersion: \"autoscaling/v2beta1\" is not supported"), "{other}");
     let first = parse(&v2("maxReplicas: 3\nbehavior: {}").replace("/v2", "/v1")).unwrap_err();
     assert_eq!(first, "apiVersion: metrics and behavior need autoscaling/v2");
-    for text in ["", "3", "[]", "kind: Deployment", "kind: [", "- kind: x", "\t"] {
-        assert!(parse(text).is_err(), "{text:?}");
+    let deep = "[".repeat(100_000);
+    for text in ["", "3", "[]", "kind: Deployment", "kind: [", "- kind: x", "\t", &deep] {
+        assert!(parse(text).is_err());
     }
 }
 

@@ -55,8 +55,8 @@ fn phpa_draws_a_line_through_what_the_rule_asked_for() {
     // (6 - 2) / 20 s; 10 s ahead, 20 s from their middle, is 10/3 + 4 = 7.33.
     let short = maximum(vec![linear(10, 2)]);
     assert_eq!(wanted(&short, &[1.0, 1.0, 1.0, 3.0]), [2, 2, 2, 8]);
-    // All four: mean 3, slope (3 x 5 - 3 x ... ) by least squares: deviations -15, -5, 5, 15 s and
-    // -1, -1, -1, 3 give 60 / 500 = 0.12 a second; 25 s from the middle: 3 + 3 = 6.
+    // All four: mean 3; deviations of -15, -5, 5, 15 s and of -1, -1, -1, 3 give the slope
+    // 60 / 500 = 0.12 a second; 25 s from the middle: 3 + 3 = 6.
     let long = maximum(vec![linear(10, 6)]);
     assert_eq!(wanted(&long, &[1.0, 1.0, 1.0, 3.0]), [2, 2, 2, 6]);
 }
@@ -158,8 +158,8 @@ fn holt_winters_sees_the_season_that_comes_and_drops_whole_seasons() {
     }
 }
 
-/// What AWS would have after each step of ten minutes, demand 5.9 from 8 to 16 and else 1.9; the count
-/// follows at once. Target 0.5.
+/// What AWS would have after each step of ten minutes, demand 5.9 from 8 to 16 and else 1.9; the
+/// count follows at once. Target 0.5.
 fn aws_days(days: i64, spoil: impl Fn(i64, f64) -> Signal) -> Vec<(i64, u32)> {
     let policy = Policy::AwsPredictive(AwsPredictive { target: TARGET, ..Default::default() });
     let (mut peers, mut current) = (Memory::default(), 4);
@@ -191,8 +191,8 @@ fn aws_raises_before_the_hour_and_never_lowers() {
         let at = day * 1440 + minute;
         counts.iter().find(|(m, _)| *m == at).expect("a step").1
     };
-    // 1.9 / 0.5 is 4 and 5.9 / 0.5 is 12. On the first day there is no forecast: 8:00 ends an interval of
-    // 1.9, 8:10 one of 5.9.
+    // 1.9 / 0.5 is 4 and 5.9 / 0.5 is 12. On the first day there is no forecast: 8:00 ends an
+    // interval of 1.9, 8:10 one of 5.9.
     assert_eq!([on(0, 470), on(0, 480), on(0, 490)], [4, 4, 12]);
     // On the eighth the hour from 8:00 is provided for. At 7:50 it is more than 300 s away.
     assert_eq!([on(7, 470), on(7, 480), on(7, 490)], [4, 12, 12]);
