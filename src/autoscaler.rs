@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::forecast::drift::Drift;
 use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
 use crate::planner::budget::Budget;
-use crate::planner::predictive::{Predictive, Prices};
+use crate::planner::peers::Memory;
+use crate::planner::predictive::Predictive;
 use crate::planner::regret::Regret;
 use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
@@ -55,6 +56,8 @@ pub struct Observation {
     /// Demand one ready replica carries at full utilization; what is not above 0 is not known.
     pub capacity: f64,
     pub ready_replicas: u32,
+    /// Ready replicas whose metric is missing; demand is that of the others.
+    pub missing_metrics: u32,
     /// Starting, warming and ready.
     pub current_replicas: u32,
     /// Startup delays measured since the last step.
@@ -86,9 +89,9 @@ pub struct Autoscaler {
     /// Newest demand within the fallback's window, saturated samples at no less than the supply.
     recent: VecDeque<(Time, f64)>,
     history: History,
+    peers: Memory,
     budget: Budget,
     regret: Regret,
-    start_cost: Duration,
     gate: Gate,
     drift: Drift,
     startup_delays: StartupDelays,
@@ -100,7 +103,7 @@ pub struct Autoscaler {
 impl Autoscaler {
     pub fn new(settings: Settings) -> Autoscaler {
         let step = settings.evaluation_interval.max(Duration::from_millis(1));
-        let Predictive { overload_budget, start_cost } = match &settings.policy {
+        let predictive = match &settings.policy {
             Policy::Predictive(predictive) => predictive.clone(),
             _ => Predictive::default(),
         };
@@ -109,9 +112,9 @@ impl Autoscaler {
             source: Source::default(),
             recent: VecDeque::new(),
             history: History::default(),
-            budget: Budget::new(overload_budget),
+            peers: Memory::default(),
+            budget: Budget::new(&predictive),
             regret: Regret::default(),
-            start_cost,
             gate: Gate::default(),
             drift: Drift::default(),
             startup_delays: StartupDelays::default(),
@@ -142,8 +145,9 @@ impl Autoscaler {
         }
         let decision = self.decide(now, signal, observation);
         self.history.decided(decision.desired_replicas);
+        self.peers.record(&self.settings.policy, &decision);
         if decision.basis != Basis::Hold {
-            self.history.record(now, decision.recommendation, self.memory());
+            self.history.record(now, decision.recommendation, self.settings.behavior.memory());
             self.regret =
                 decision.forecast.as_ref().map_or(self.regret, |used| Regret(used.regret));
         }
@@ -342,19 +346,16 @@ impl Autoscaler {
             signal,
             capacity: observation.known_capacity(),
             ready_replicas: observation.ready_replicas,
+            missing_metrics: observation.missing_metrics,
             current_replicas: observation.current_replicas,
             utilization_window: self.utilization(now, observation),
             forecast: self.forecast.as_ref(),
             lookahead: self.lookahead(),
-            prices: Prices::new(
-                self.budget.price(),
-                self.budget.typical(),
-                self.settings.evaluation_interval,
-                self.start_cost,
-            ),
+            prices: self.budget.prices(self.settings.evaluation_interval),
             regret: self.regret,
             trust: &self.gate.trust(),
             history: &self.history,
+            peers: &self.peers,
             behavior: &self.settings.behavior,
             fallback: &self.settings.fallback,
         };
@@ -382,14 +383,6 @@ impl Autoscaler {
             Policy::Threshold(rule) => rule,
             _ => &self.settings.fallback,
         }
-    }
-
-    /// How far back any limit looks.
-    fn memory(&self) -> Duration {
-        let Behavior { stabilization_window: windows, rate_limits: limits, .. } =
-            &self.settings.behavior;
-        let periods = limits.up.iter().chain(&limits.down).map(|limit| limit.period);
-        periods.chain([windows.up, windows.down]).max().unwrap_or_default()
     }
 }
 

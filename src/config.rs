@@ -5,6 +5,7 @@
 //! a file without any error gives a [`Config`]. Known limit: a check over two keys, one of them
 //! wrong, is made with the default of the wrong one.
 
+mod policy;
 mod section;
 mod service;
 mod value;

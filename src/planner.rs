@@ -1,17 +1,24 @@
 //! Pure: turns demand, forecast and policy into a decision.
 //!
-//! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ min/max. [`plan`]
-//! is that list. The reactive proposal is always computed. Under basis `forecast` it wins where
-//! demand exceeds all replicas, so a wrong low forecast can never starve a service that is loaded
-//! now; below full load a trusted forecast decides, see [`sizing::relief`]. A forecast that has lost
-//! its trust goes on, but every step up of the rule wins over it. Missing data holds, and never
-//! scales down.
+//! The order, once and for all: size ▸ tolerance ▸ stabilization ▸ rate limit ▸ schedule ▸ min/max.
+//! [`plan`] is that list. The reactive proposal is always computed. Under basis `forecast` it wins
+//! where demand exceeds all replicas, so a wrong low forecast can never starve a service that is
+//! loaded now; below full load a trusted forecast decides, see [`sizing::relief`]. A forecast that
+//! has lost its trust goes on, but every step up of the rule wins over it. Missing data holds, and
+//! never scales down.
 
+pub mod average_value;
+pub mod aws_predictive;
+mod behavior;
 pub mod budget;
+pub mod hpa;
+pub mod peers;
+pub mod phpa;
 pub mod predictive;
 pub mod rate_limit;
 pub mod regret;
 pub mod risk;
+pub mod scheduled;
 pub mod sizing;
 pub mod stabilization;
 pub mod target_tracking;
@@ -24,8 +31,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::forecast::{Forecast, Method};
 use crate::series::Time;
+pub use behavior::Behavior;
 use predictive::Prices;
-use rate_limit::RateLimit;
 use regret::Regret;
 use sizing::Size;
 
@@ -38,46 +45,23 @@ pub enum Policy {
     },
     Threshold(threshold::Threshold),
     TargetTracking(target_tracking::TargetTracking),
+    AverageValue(average_value::AverageValue),
     Predictive(predictive::Predictive),
+    Phpa(phpa::Phpa),
+    AwsPredictive(aws_predictive::AwsPredictive),
 }
 
-/// Dead band, look-back windows, rate limits and bounds, for both directions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Behavior {
-    /// Dead band around ratio 1 of desired to current replicas, as a share.
-    pub tolerance: Bidirectional<f64>,
-    pub stabilization_window: Bidirectional<Duration>,
-    /// Several limits in a direction: the one that allows the largest change applies. Empty: no
-    /// limit.
-    pub rate_limits: Bidirectional<Vec<RateLimit>>,
-    pub min_replicas: u32,
-    pub max_replicas: u32,
-}
-
-impl Behavior {
-    /// No limit but at least one replica.
-    pub fn unlimited() -> Behavior {
-        Behavior {
-            tolerance: Bidirectional { up: 0.0, down: 0.0 },
-            stabilization_window: Bidirectional::default(),
-            rate_limits: Bidirectional::default(),
-            min_replicas: 1,
-            max_replicas: u32::MAX,
-        }
-    }
-
-    /// The defaults of the HPA v2.
-    pub fn kubernetes() -> Behavior {
-        let limit =
-            |replicas| RateLimit { replicas, fraction: 1.0, period: Duration::from_secs(15) };
-        Behavior {
-            tolerance: Bidirectional { up: 0.1, down: 0.1 },
-            stabilization_window: Bidirectional {
-                up: Duration::ZERO,
-                down: Duration::from_secs(300),
-            },
-            rate_limits: Bidirectional { up: vec![limit(4)], down: vec![limit(0)] },
-            ..Behavior::unlimited()
+impl Policy {
+    /// As in the configuration and in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Policy::Static { .. } => "static",
+            Policy::Threshold(_) => "threshold",
+            Policy::TargetTracking(_) => "target_tracking",
+            Policy::AverageValue(_) => "average_value",
+            Policy::Predictive(_) => "predictive",
+            Policy::Phpa(_) => "phpa",
+            Policy::AwsPredictive(_) => "aws_predictive",
         }
     }
 }
@@ -117,6 +101,8 @@ pub struct PlanInput<'a> {
     /// Demand that one ready replica carries at full utilization; above 0.
     pub capacity: f64,
     pub ready_replicas: u32,
+    /// Ready replicas whose metric is missing; demand is that of the others.
+    pub missing_metrics: u32,
     /// Starting, warming and ready; draining ones do not count.
     pub current_replicas: u32,
     /// Mean demand over the fallback's window / (current replicas x capacity); `None` until the
@@ -129,6 +115,8 @@ pub struct PlanInput<'a> {
     pub regret: Regret,
     pub trust: &'a Trust,
     pub history: &'a stabilization::History,
+    /// What a replayed peer remembers.
+    pub peers: &'a peers::Memory,
     pub behavior: &'a Behavior,
     /// Rule used where the forecast is absent or not trusted.
     pub fallback: &'a threshold::Threshold,
@@ -165,6 +153,7 @@ pub enum Limit {
     Tolerance,
     Stabilization,
     RateLimit,
+    Schedule,
     MinReplicas,
     MaxReplicas,
     /// An operator's override.
@@ -174,7 +163,7 @@ pub enum Limit {
 /// One rule's answer, kept whether it won or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proposal {
-    /// `forecast`, `threshold`, `target_tracking`, `static`, `overload`, `hold`.
+    /// `forecast`, `overload`, `hold`, or the name of a policy.
     pub rule: String,
     pub replicas: u32,
     pub reason: String,
@@ -214,8 +203,8 @@ pub struct ForecastUsed {
     pub patience: f64,
 }
 
-/// How many replicas are wanted, and why. Every field is a record; of all of them only the regret
-/// is carried into the next decision.
+/// How many replicas are wanted, and why. Every field is a record; nothing but the [`Regret`] and a
+/// peer's [`peers::Memory`] is read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Decision {
     #[schema(value_type = String, format = DateTime)]
@@ -253,9 +242,10 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
     };
     let by_forecast = match (basis, &forecast) {
         (Basis::Forecast, Some(used)) => Some(predictive::size(used)),
-        _ => None,
+        (Basis::Hold, _) => None,
+        _ => peers::size(policy, &rule, input),
     };
-    let relief = by_forecast.as_ref().and_then(|size| {
+    let relief = by_forecast.as_ref().filter(|_| basis == Basis::Forecast).and_then(|size| {
         let doubt = input.trust.doubted && rule.replicas > input.current_replicas;
         let up = sizing::relief(&rule, input).or_else(|| doubt.then(|| rule.clone()));
         up.filter(|up| up.replicas > size.replicas)
@@ -301,10 +291,10 @@ struct Way {
 
 impl Way {
     fn through_all(size: &Size, basis: Basis, input: &PlanInput) -> Way {
-        let Behavior { tolerance, min_replicas, max_replicas, .. } = input.behavior;
+        let Behavior { min_replicas, max_replicas, .. } = input.behavior;
         let current = input.current_replicas;
         let mut way = Way { recommendation: 0, replicas: size.replicas, limits: Vec::new() };
-        if size.ratio.is_some_and(|r| 1.0 - tolerance.down <= r && r <= 1.0 + tolerance.up) {
+        if input.behavior.tolerates(size.ratio) {
             way.limit(Limit::Tolerance, current, "load and supply differ too little");
         }
         way.recommendation = way.replicas;
@@ -316,10 +306,13 @@ impl Way {
             let allowed = rate_limit::limit(way.replicas, input);
             way.limit(Limit::RateLimit, allowed, "that is the most change for now");
         }
+        // In doubt even a maximum takes nothing away: missing data never scales down.
+        let ceiling = |max: u32| if basis == Basis::Hold { current.max(max) } else { max };
+        let bounds = input.behavior.schedule.bounds(input.now);
+        let scheduled = way.replicas.min(ceiling(bounds.max_replicas)).max(bounds.min_replicas);
+        way.limit(Limit::Schedule, scheduled, "the schedule");
         way.limit(Limit::MinReplicas, way.replicas.max(*min_replicas), "the minimum");
-        // In doubt even the maximum takes nothing away: missing data never scales down.
-        let ceiling = if basis == Basis::Hold { current.max(*max_replicas) } else { *max_replicas };
-        way.limit(Limit::MaxReplicas, way.replicas.min(ceiling), "the maximum");
+        way.limit(Limit::MaxReplicas, way.replicas.min(ceiling(*max_replicas)), "the maximum");
         way
     }
 
@@ -395,6 +388,7 @@ impl Limit {
             Limit::Tolerance => "tolerance",
             Limit::Stabilization => "stabilization",
             Limit::RateLimit => "rate_limit",
+            Limit::Schedule => "schedule",
             Limit::MinReplicas => "min_replicas",
             Limit::MaxReplicas => "max_replicas",
             Limit::Override => "override",

@@ -209,6 +209,7 @@ impl<'a> Stage<'a> {
                 demand: self.series.get(t).map(sample),
                 capacity: self.capacity,
                 ready_replicas: world.ready(),
+                missing_metrics: 0,
                 current_replicas: world.current(),
                 startup_delays: vec![],
             };

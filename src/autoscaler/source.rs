@@ -117,6 +117,7 @@ mod tests {
                 demand: Some(DemandSample { time, demand, lower_bound: false }),
                 capacity: 1.0,
                 ready_replicas: replicas,
+                missing_metrics: 0,
                 current_replicas: replicas,
                 startup_delays: vec![],
             };

@@ -5,7 +5,9 @@ use chrono::TimeDelta;
 
 use super::*;
 use crate::forecast::trainer::train;
+use crate::planner::phpa::Phpa;
 use crate::planner::predictive::Predictive;
+use crate::planner::target_tracking::{SignalKind, TargetTracking};
 use crate::simulator::workload::{Shape, Workload};
 
 const STEP: Duration = Duration::from_millis(250);
@@ -37,6 +39,7 @@ fn seen(time_ms: i64, demand: f64) -> Observation {
         demand: Some(DemandSample { time: at(time_ms), demand, lower_bound: false }),
         capacity: 1.0,
         ready_replicas: 2,
+        missing_metrics: 0,
         current_replicas: 2,
         startup_delays: vec![],
     }
@@ -313,6 +316,7 @@ fn a_compressed_day_is_learned_and_met() {
         let now = series.time_at(t + 1);
         let observation = Observation {
             ready_replicas: world.ready(),
+            missing_metrics: 0,
             current_replicas: world.current(),
             ..seen(now.timestamp_millis(), demand)
         };
@@ -338,4 +342,19 @@ fn a_compressed_day_is_learned_and_met() {
     assert!(adopted.is_some_and(|t| t <= 79), "{adopted:?}");
     assert!(trusted.is_some_and(|t| t <= 119 + DAY + 12), "trusted at {trusted:?}");
     assert!(overloaded.len() <= 6, "{} of 200 steps: {overloaded:#?}", overloaded.len());
+}
+
+#[test]
+fn a_peer_remembers_what_its_rule_asked_for() {
+    let reactive = TargetTracking { target_utilization: 0.5, signal: SignalKind::Demand };
+    let policy = Policy::Phpa(Phpa { reactive, ..Phpa::default() });
+    let mut autoscaler = Autoscaler::new(Settings { policy, ..settings() });
+    // The rule asks for 2, 4 and 6, one step apart; the lookahead of a start is nine steps. The
+    // maximum of replicas is 20.
+    let steps = [(250, 1.0, 2), (500, 2.0, 20), (750, 3.0, 20)];
+    for (now, demand, want) in steps {
+        let decision = autoscaler.step(at(now), &seen(now, demand));
+        assert_eq!(decision.desired_replicas, want, "{decision:#?}");
+        assert_eq!(decision.without_forecast, 2 * demand as u32);
+    }
 }

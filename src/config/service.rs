@@ -6,20 +6,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
+use super::policy::{minutes, read_settings};
 use super::section::Section;
 use super::value;
 use super::{Balancer, Capacity, DemandUnit, DockerTarget, Mode, ProcessTarget, Service, Target};
-use crate::autoscaler::{Settings, TrainingSchedule};
 use crate::balancer::Algorithm;
 use crate::fleet::FleetSettings;
-use crate::planner::predictive::Predictive;
-use crate::planner::rate_limit::RateLimit;
-use crate::planner::target_tracking::{SignalKind, TargetTracking};
-use crate::planner::threshold::Threshold;
-use crate::planner::{Behavior, Bidirectional, Policy};
-
-/// More replicas than one machine or engine runs; a larger number is a slip of the finger.
-const MAX_REPLICAS: u32 = 10_000;
 
 /// `None` without a target; what is wrong is reported in the section.
 pub fn read(name: &str, s: &mut Section) -> Option<Service> {
@@ -96,179 +88,6 @@ fn read_capacity(s: &mut Section, demand: DemandUnit) -> Capacity {
         s.error("capacity", message.into());
     }
     capacity
-}
-
-fn read_settings(s: &mut Section, evaluation_interval: Duration, demand: DemandUnit) -> Settings {
-    let fallback = s.table("fallback", read_fallback);
-    let (min_replicas, max_replicas) = s.table("replicas", |s| {
-        let min = s.or("min", 1, value::integer(0..=MAX_REPLICAS));
-        let max = s.or("max", min.max(20), value::integer(1..=MAX_REPLICAS));
-        if min > max {
-            s.error("min", format!("{min} is more than max = {max}"));
-        }
-        (min, max)
-    });
-    let policy = read_policy(s, &fallback, demand, min_replicas..=max_replicas);
-    let hpa = matches!(policy, Policy::TargetTracking(_));
-    let behavior = s.table("behavior", |s| read_behavior(s, hpa, min_replicas, max_replicas));
-
-    let delays = || value::duration("0s", "1day");
-    let startup_delay = s.or("startup_delay", minutes(1), delays());
-    let max_startup_delay = s.or("max_startup_delay", startup_delay.max(minutes(10)), delays());
-    if startup_delay > max_startup_delay {
-        let message = format!(
-            "{} is more than max_startup_delay = {}",
-            humantime::format_duration(startup_delay),
-            humantime::format_duration(max_startup_delay)
-        );
-        s.error("startup_delay", message);
-    }
-    let max_staleness =
-        s.or("max_staleness", 3 * evaluation_interval, value::duration("100ms", "1day"));
-    if max_staleness < evaluation_interval {
-        let message = "shorter than evaluation_interval: every demand would be stale";
-        s.error("max_staleness", message.into());
-    }
-    Settings {
-        policy,
-        fallback,
-        behavior,
-        evaluation_interval,
-        max_staleness,
-        training: s.table("training", read_training),
-        startup_delay,
-        max_startup_delay,
-    }
-}
-
-fn read_fallback(s: &mut Section) -> Threshold {
-    let default = Threshold::default();
-    let share =
-        || value::number("share above 0 and at most 1, such as 0.8", |n| n > 0.0 && n <= 1.0);
-    let rule = Threshold {
-        up: s.or("up", default.up, share()),
-        down: s.or(
-            "down",
-            default.down,
-            value::number("share from 0 to below 1", |n| (0.0..1.0).contains(&n)),
-        ),
-        window: s.or("window", default.window, value::duration("0s", "1h")),
-        step: s.or("step", default.step, value::integer(1..=MAX_REPLICAS)),
-    };
-    if rule.down >= rule.up {
-        s.error("down", format!("{} is not below up = {}", rule.down, rule.up));
-    }
-    rule
-}
-
-fn read_policy(
-    s: &mut Section,
-    fallback: &Threshold,
-    demand: DemandUnit,
-    bounds: std::ops::RangeInclusive<u32>,
-) -> Policy {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Name {
-        Predictive,
-        Threshold,
-        TargetTracking,
-        Static,
-    }
-    let names = [
-        ("predictive", Name::Predictive),
-        ("threshold", Name::Threshold),
-        ("target_tracking", Name::TargetTracking),
-        ("static", Name::Static),
-    ];
-    let name = s.or("policy", Name::Predictive, value::one_of(&names));
-    // The keys of the other policies are read too: who tries another policy keeps them in the file.
-    let budget = value::number("share above 0 and below 1, such as 0.01", |n| n > 0.0 && n < 1.0);
-    let overload_budget = s.or("overload_budget", 0.01, budget);
-    let start_cost = s.or("start_cost", Duration::ZERO, value::duration("0s", "1day"));
-    let target = value::number("share above 0 and at most 1, such as 0.7", |n| n > 0.0 && n <= 1.0);
-    let target_utilization = s.or("target_utilization", 0.7, target);
-    let signal = match demand {
-        DemandUnit::Cores => SignalKind::Cpu,
-        DemandUnit::RequestsPerSecond => SignalKind::Demand,
-    };
-    let signals = [("cpu", SignalKind::Cpu), ("demand", SignalKind::Demand)];
-    let signal = s.or("signal", signal, value::one_of(&signals));
-    let replicas = s.optional("static_replicas", value::integer(0..=MAX_REPLICAS));
-    if name == Name::Static {
-        match replicas {
-            None if !s.has("static_replicas") => {
-                s.error("static_replicas", "missing; policy = \"static\" needs it".into());
-            }
-            Some(n) if !bounds.contains(&n) => {
-                let (min, max) = (bounds.start(), bounds.end());
-                s.error("static_replicas", format!("{n} is not within replicas {min} to {max}"));
-            }
-            _ => {}
-        }
-    }
-    match name {
-        Name::Predictive => Policy::Predictive(Predictive { overload_budget, start_cost }),
-        Name::Threshold => Policy::Threshold(fallback.clone()),
-        Name::TargetTracking => {
-            Policy::TargetTracking(TargetTracking { target_utilization, signal })
-        }
-        Name::Static => Policy::Static { replicas: replicas.unwrap_or_default() },
-    }
-}
-
-/// Defaults: those of the Kubernetes HPA v2 under its own rule; else free to follow the forecast
-/// up, and slow enough on the way down to ride over one noisy minute.
-fn read_behavior(s: &mut Section, hpa: bool, min_replicas: u32, max_replicas: u32) -> Behavior {
-    let mut default = if hpa { Behavior::kubernetes() } else { Behavior::unlimited() };
-    if !hpa {
-        default.stabilization_window.down = minutes(1);
-    }
-    let share = value::number("share from 0 to 1", |n| (0.0..=1.0).contains(&n));
-    let window = value::duration("0s", "1h");
-    Behavior {
-        tolerance: s.bidirectional("tolerance", default.tolerance, share),
-        stabilization_window: s.bidirectional(
-            "stabilization_window",
-            default.stabilization_window,
-            window,
-        ),
-        rate_limits: s.table("rate_limits", |s| Bidirectional {
-            up: s.list("up", read_rate_limit).unwrap_or(default.rate_limits.up),
-            down: s.list("down", read_rate_limit).unwrap_or(default.rate_limits.down),
-        }),
-        min_replicas,
-        max_replicas,
-    }
-}
-
-fn read_rate_limit(s: &mut Section) -> RateLimit {
-    let limit = RateLimit {
-        replicas: s.or("replicas", 0, value::integer(0..=MAX_REPLICAS)),
-        fraction: s.or("fraction", 0.0, value::number("share of 0 or more", |n| n >= 0.0)),
-        period: s.or("period", Duration::from_secs(60), value::duration("1s", "30m")),
-    };
-    if !s.has("replicas") && !s.has("fraction") {
-        s.error("", "allows nothing; write `replicas`, `fraction` or both".into());
-    }
-    limit
-}
-
-fn read_training(s: &mut Section) -> TrainingSchedule {
-    let default = TrainingSchedule::default();
-    let schedule = TrainingSchedule {
-        min_history: s.or("min_history", default.min_history, value::duration("1s", "365d")),
-        interval: s.or("interval", default.interval, value::duration("1s", "365d")),
-        max_history: s.or("max_history", default.max_history, value::duration("1s", "3650d")),
-    };
-    if schedule.min_history > schedule.max_history {
-        let message = format!(
-            "{} is more than max_history = {}",
-            humantime::format_duration(schedule.min_history),
-            humantime::format_duration(schedule.max_history)
-        );
-        s.error("min_history", message);
-    }
-    schedule
 }
 
 /// The proxy, and the two times of the fleet that only matter behind one: without it slow start and
@@ -394,8 +213,4 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
 
 fn read_stop_timeout(s: &mut Section) -> Duration {
     s.or("stop_timeout", Duration::from_secs(10), value::duration("0s", "1h"))
-}
-
-const fn minutes(n: u64) -> Duration {
-    Duration::from_secs(60 * n)
 }

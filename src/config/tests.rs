@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::planner::Policy;
+use crate::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
+use crate::planner::scheduled::Schedule;
 use crate::planner::target_tracking::SignalKind;
 use crate::planner::threshold::Threshold;
+use crate::planner::{Behavior, Policy};
 
 const WEB: &str = "[services.web]\ntarget = { process = { command = [\"w\"] } }\n";
 
@@ -74,7 +76,7 @@ fn values_arrive_where_they_belong() {
         "mode = \"act\"\npolicy = \"target_tracking\"\ndemand = \"requests_per_second\"\n\
          capacity = 25\nreplicas = { min = 2, max = 8 }\nevaluation_interval = \"500ms\"\n\
          behavior = { tolerance = 0.05, stabilization_window = { down = \"2m\" }, \
-         rate_limits = { down = [{ replicas = 1, period = \"30s\" }] } }\n\
+         rate_limits = { down = [{ replicas = 1, period = \"30s\" }], select = { down = \"min\" } } }\n\
          balancer = { listen = \"127.0.0.1:9000\", algorithm = \"ip_hash\", \
          drain_timeout = \"9s\" }",
     ));
@@ -89,8 +91,24 @@ fn values_arrive_where_they_belong() {
     let behavior = &service.settings.behavior;
     assert_eq!((behavior.tolerance.up, behavior.tolerance.down), (0.05, 0.05));
     assert_eq!(behavior.stabilization_window.down, Duration::from_secs(120));
-    assert_eq!(behavior.rate_limits.down.len(), 1);
-    assert_eq!(behavior.rate_limits.up[0].replicas, 4);
+    let RateLimits { limits, select } = &behavior.rate_limits.down;
+    let period = Duration::from_secs(30);
+    assert_eq!(limits, &[RateLimit { most: Change::Replicas(1), period }]);
+    assert_eq!(*select, Select::Min);
+    assert_eq!(behavior.rate_limits.up, Behavior::kubernetes().rate_limits.up);
+}
+
+#[test]
+fn a_schedule_lies_over_any_policy() {
+    let entry = "schedule = [{ cron = \"0 8 * * 1-5\", zone = \"Europe/Berlin\", min = 5, \
+                 for = \"10h\" }]\n";
+    let settings = |lines: &str| ok(&web(lines)).services["web"].settings.clone();
+    let over = settings(entry);
+    assert!(matches!(over.policy, Policy::Predictive(_)));
+    let same: Schedule = "0 8 * * 1-5 Europe/Berlin min=5 for=10h".parse().unwrap();
+    assert_eq!(over.behavior.schedule, same);
+    let alone = settings(&format!("policy = \"scheduled\"\nreplicas = {{ min = 2 }}\n{entry}"));
+    assert_eq!(alone.policy, Policy::Static { replicas: 2 });
 }
 
 #[test]
@@ -140,6 +158,30 @@ fn each_key_refuses_what_is_wrong() {
         ("startup_delay = \"2 parsecs\"", "3: services.web.startup_delay: \"2 parsecs\" is no dur"),
         ("max_startup_delay = \"1s\"", "1: services.web.startup_delay: 1m is more than max"),
         ("training = { max_history = \"1h\" }", "3: services.web.training.min_history: 2days is"),
+        ("policy = \"scheduled\"", "1: services.web.schedule: missing; policy"),
+        ("schedule = 3", "3: services.web.schedule: 3 is no list; write [{"),
+        ("schedule = [{}]", "3: services.web.schedule[0].cron: missing; write for instance"),
+        (
+            "schedule = [{ cron = \"61 8 * * *\", min = 1 }]",
+            "3: services.web.schedule[0].cron: \"61 8 * * *\" is no cron expression",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", zone = \"Bonn\", min = 1 }]",
+            "3: services.web.schedule[0].zone: \"Bonn\" is no time zone; write \"UTC\"",
+        ),
+        ("schedule = [{ cron = \"0 8 * * *\" }]", "3: services.web.schedule[0]: bounds nothing"),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 3, max = 2 }]",
+            "3: services.web.schedule[0]: min = 3 is more than max = 2",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 30 }]",
+            "3: services.web.schedule[0].min: more than replicas.max = 20",
+        ),
+        (
+            "schedule = [{ cron = \"0 8 * * *\", min = 1, for = \"0s\" }]",
+            "3: services.web.schedule[0].for: \"0s\" is not between 1s and 365d",
+        ),
         ("policy = \"static\"", "1: services.web.static_replicas: missing"),
         (
             "policy = \"static\"\nstatic_replicas = 50",
@@ -147,7 +189,15 @@ fn each_key_refuses_what_is_wrong() {
         ),
         (
             "behavior = { rate_limits = { up = [{}] } }",
-            "3: services.web.behavior.rate_limits.up[0]: allows nothing",
+            "3: services.web.behavior.rate_limits.up[0]: write either `replicas` or `percent`",
+        ),
+        (
+            "behavior = { rate_limits = { up = [{ replicas = 1, percent = 5 }] } }",
+            "3: services.web.behavior.rate_limits.up[0]: write either",
+        ),
+        (
+            "behavior = { rate_limits = { select = \"median\" } }",
+            "3: services.web.behavior.rate_limits.select: \"median\" is none of \"max\"",
         ),
         (
             "behavior = { rate_limits = { up = [3] } }",
@@ -279,7 +329,7 @@ proptest! {
     fn no_value_panics(
         key in prop::sample::select(vec![
             "mode", "target", "replicas", "capacity", "balancer", "fallback", "behavior",
-            "training",
+            "training", "schedule",
             "evaluation_interval", "sample_interval", "max_staleness", "startup_delay", "x.y",
         ]),
         value in prop::sample::select(vec![

@@ -8,8 +8,13 @@
 //! inference. One overloaded step costs as much as 1 / budget calm ones earn, so over a long time
 //! the share is the budget, whatever the forecaster's errors look like.
 //!
-//! The integral is bounded: an easy week earns no more than [`INTEGRAL_MAX`], which a few overloaded
-//! steps take back. It cannot hold a budget where load jumps beyond all that the forecast knows.
+//! The integral is bounded: an easy week earns no more than [`INTEGRAL_MAX`], which a few
+//! overloaded steps take back. It cannot hold a budget where load jumps beyond all that the
+//! forecast knows.
+
+use std::time::Duration;
+
+use super::predictive::{Predictive, Prices};
 
 /// Share of the price, in logarithms, that one overloaded step adds for good.
 const INTEGRAL_GAIN: f64 = 0.4;
@@ -22,6 +27,11 @@ const INTEGRAL_MAX: f64 = 4.0;
 const INTEGRAL_MIN: f64 = -6.0;
 /// An overloaded step is at first worth this many typical fleets for a step, over the budget.
 const FIRST_PRICE: f64 = 0.1;
+/// A change is worth this share of a typical fleet for a step of five minutes...
+const CHANGE: f64 = 0.7;
+/// ... and where steps are shorter, for more of them: noise grows with the root of time, so what is
+/// worth waiting for does too.
+const CHANGE_STEP: Duration = Duration::from_secs(300);
 /// Steps that "typical" looks back on.
 const TYPICAL_STEPS: f64 = 10_000.0;
 
@@ -33,14 +43,25 @@ pub struct Budget {
     recent: f64,
     typical: f64,
     steps: f64,
+    start_cost: Duration,
 }
 
 impl Budget {
-    /// `budget`: share of steps in which demand may exceed ready capacity, in (0, 1); others are
-    /// clamped.
-    pub fn new(budget: f64) -> Budget {
+    /// A budget outside (0, 0.5] is clamped.
+    pub fn new(policy: &Predictive) -> Budget {
+        let &Predictive { overload_budget: budget, start_cost } = policy;
         let budget = if budget.is_finite() { budget.clamp(1e-6, 0.5) } else { 0.01 };
-        Budget { budget, integral: 0.0, recent: budget, typical: 0.0, steps: 0.0 }
+        Budget { budget, integral: 0.0, recent: budget, typical: 0.0, steps: 0.0, start_cost }
+    }
+
+    /// What things are worth where a decision is made every `step`.
+    pub fn prices(self, step: Duration) -> Prices {
+        let step = step.as_secs_f64().max(1e-3);
+        Prices {
+            overload: self.price(),
+            change: CHANGE * self.typical() * (CHANGE_STEP.as_secs_f64() / step).sqrt(),
+            start: self.start_cost.as_secs_f64() / step,
+        }
     }
 
     /// What an overloaded step is worth, in replica steps.
@@ -85,6 +106,10 @@ mod tests {
 
     use super::*;
 
+    fn budget(overload_budget: f64) -> Budget {
+        Budget::new(&Predictive { overload_budget, ..Predictive::default() })
+    }
+
     /// Runs the loop around a load whose risk is a tenth of a replica over the price, times `bias`:
     /// the tail of an exponential demand. Gives the state and the overloaded steps.
     fn run(mut state: Budget, bias: f64, steps: usize, rng: &mut ChaCha8Rng) -> (Budget, usize) {
@@ -105,7 +130,7 @@ mod tests {
             seed in any::<u64>(), bias in 0.15..5.0f64, budget in 0.005..0.05f64,
         ) {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-            let (state, _) = run(Budget::new(budget), bias, 2_000, rng);
+            let (state, _) = run(self::budget(budget), bias, 2_000, rng);
             // The integral moves within 4 up and 6 down, 0.4 for one overload: the share is off by
             // at most 25 overloads of 20 000 steps, 0.13 %, but for what it loses at its bounds.
             let (_, overloaded) = run(state, bias, 20_000, rng);
@@ -116,7 +141,7 @@ mod tests {
         #[test]
         fn an_easy_week_is_not_spent_in_one_bad_hour(seed in any::<u64>(), bias in 1.0..4.0f64) {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-            let calm = (0..40_320).fold(Budget::new(0.01), |state, _| state.observe(false));
+            let calm = (0..40_320).fold(budget(0.01), |state, _| state.observe(false));
             // The week earned 403 overloaded steps; of the 240 steps of this hour they may take an
             // eighth: ln(0.5 / 0.01) / 0.4 = 10 until the risk falls below a half, some more until
             // it is small.
@@ -127,9 +152,11 @@ mod tests {
         #[test]
         fn the_price_stays_within_its_bounds(
             budget in prop_oneof![0.0..1.0f64, Just(f64::NAN), Just(f64::INFINITY)],
-            steps in prop::collection::vec((any::<bool>(), prop_oneof![0.0..1e9, Just(f64::NAN)]), 0..200),
+            steps in prop::collection::vec(
+                (any::<bool>(), prop_oneof![0.0..1e9, Just(f64::NAN)]), 0..200,
+            ),
         ) {
-            let end = steps.into_iter().fold(Budget::new(budget), |state, (hit, replicas)| {
+            let end = steps.into_iter().fold(self::budget(budget), |state, (hit, replicas)| {
                 state.demanded(replicas).observe(hit)
             });
             prop_assert!(end.price() > 0.0 && end.price().is_finite());
@@ -138,9 +165,14 @@ mod tests {
 
     #[test]
     fn the_price_is_in_typical_fleets() {
-        let fleet = [4.0, 8.0].into_iter().fold(Budget::new(0.01), Budget::demanded);
+        let fleet = [4.0, 8.0].into_iter().fold(budget(0.01), Budget::demanded);
         // A tenth of 6 replicas over 0.01.
         assert!((fleet.price() - 60.0).abs() < 1e-9);
+        // 0.7 of 6 replicas for a step of 5 minutes, twice that for one of 75 s.
+        for (seconds, want) in [(300, 4.2), (75, 8.4)] {
+            let change = fleet.prices(Duration::from_secs(seconds)).change;
+            assert!((change - want).abs() < 1e-9, "{seconds} s: {change}");
+        }
         // One overload: e^(0.4 x 0.99 + 2 x 0.99 / 12).
         let after = fleet.observe(true).price() / fleet.price();
         assert!((after.ln() - (0.396 + 0.165)).abs() < 1e-9);

@@ -38,23 +38,6 @@ pub struct Prices {
     pub start: f64,
 }
 
-/// A change is worth this share of a typical fleet for five minutes where a step takes five.
-const CHANGE: f64 = 0.7;
-/// Noise grows with the root of time, so what is worth waiting for does too.
-const CHANGE_STEP: Duration = Duration::from_secs(300);
-
-impl Prices {
-    /// `typical` replicas, decided upon every `step`.
-    pub fn new(overload: f64, typical: f64, step: Duration, start_cost: Duration) -> Prices {
-        let step = step.as_secs_f64().max(1e-3);
-        Prices {
-            overload,
-            change: CHANGE * typical * (CHANGE_STEP.as_secs_f64() / step).sqrt(),
-            start: start_cost.as_secs_f64() / step,
-        }
-    }
-}
-
 /// The forecast as the planner reads it; `None` without one that reaches through the lookahead.
 pub fn read(input: &PlanInput) -> Option<ForecastUsed> {
     let forecast = input.forecast?;

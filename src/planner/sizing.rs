@@ -1,6 +1,6 @@
 //! Pure: one rule's answer, before any limit.
 
-use super::{PlanInput, Policy, Signal, target_tracking, threshold};
+use super::{PlanInput, Policy, Signal, average_value, peers, target_tracking, threshold};
 
 /// How many replicas one rule asks for, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +27,7 @@ pub fn replicas_for(demand: f64, capacity: f64) -> u32 {
     (demand / capacity).ceil() as u32
 }
 
-/// The answer of the rule that needs no forecast: the policy itself, or the fallback of
-/// `predictive`.
+/// The answer of the rule that needs no forecast: the policy itself, or what it falls back on.
 pub fn reactive(policy: &Policy, input: &PlanInput) -> Size {
     match policy {
         Policy::Static { replicas } => Size {
@@ -39,7 +38,12 @@ pub fn reactive(policy: &Policy, input: &PlanInput) -> Size {
         },
         Policy::Threshold(rule) => threshold::size(rule, input),
         Policy::TargetTracking(rule) => target_tracking::size(rule, input),
+        Policy::AverageValue(rule) => average_value::size(rule, input),
         Policy::Predictive(_) => threshold::size(input.fallback, input),
+        Policy::Phpa(peer) => peers::settled(target_tracking::size(&peer.reactive, input), input),
+        Policy::AwsPredictive(peer) => {
+            peers::settled(target_tracking::size(&peer.target, input), input)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use foresail::fleet::FleetSettings;
 use foresail::forecast::Model;
 use foresail::forecast::trainer::{TrainOptions, train};
 use foresail::planner::predictive::Predictive;
-use foresail::planner::rate_limit::RateLimit;
+use foresail::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
 use foresail::planner::target_tracking::{SignalKind, TargetTracking};
 use foresail::planner::threshold::Threshold;
 use foresail::planner::{Behavior, Bidirectional, Policy};
@@ -191,7 +191,10 @@ fn settings(
             target_utilization: rng.random_range(0.3..0.8),
             signal: *pick(rng, &[SignalKind::Cpu, SignalKind::Demand]),
         }),
-        _ => Policy::Predictive(Predictive { overload_budget: *pick(rng, &[0.002, 0.01, 0.1]) }),
+        _ => Policy::Predictive(Predictive {
+            overload_budget: *pick(rng, &[0.002, 0.01, 0.1]),
+            start_cost: interval * rng.random_range(0..=2),
+        }),
     };
     Settings {
         policy,
@@ -227,12 +230,13 @@ fn bound(settings: &Settings, fleet: &FleetSettings, delay: usize, initial: u32)
     let left = steps(fleet.start_timeout)
         + steps(fleet.drain_timeout)
         + 2 * steps(settings.fallback.window);
-    let periods = rate_limits.up.iter().chain(&rate_limits.down).map(|limit| steps(limit.period));
+    let limits = rate_limits.up.limits.iter().chain(&rate_limits.down.limits);
+    let periods = limits.map(|limit| steps(limit.period));
     let pace = 2 * periods.chain([delay as u128 + 1]).max().unwrap_or(1);
     let range = u128::from(initial.max(*max_replicas));
     let moves = match settings.policy {
         Policy::Static { .. } | Policy::TargetTracking(_) => stable + range * pace,
-        Policy::Threshold(_) | Policy::Predictive(_) => range * (pace + stable),
+        _ => range * (pace + stable),
     };
     (left + moves) as usize + 2 * delay + 5
 }
@@ -253,18 +257,22 @@ fn behavior(rng: &mut ChaCha8Rng, interval: Duration, min: u32, max: u32) -> Beh
         // Its windows and periods are meant for steps of 15 s.
         behavior.stabilization_window.down = interval * 5;
         let Bidirectional { up, down } = &mut behavior.rate_limits;
-        up.iter_mut().chain(down).for_each(|limit| limit.period = interval);
+        let limits = up.limits.iter_mut().chain(&mut down.limits);
+        limits.for_each(|limit| limit.period = interval);
         return behavior;
     }
     let mut limits = || {
         let many = rng.random_range(0..=2);
+        let select = *pick(rng, &[Select::Max, Select::Min]);
         let limit = |_| RateLimit {
             // A share of nothing is nothing: from 0 replicas only a number leads up.
-            replicas: rng.random_range(u32::from(min == 0)..=3),
-            fraction: rng.random_range(0.05..1.5),
+            most: match min == 0 || rng.random_bool(0.5) {
+                true => Change::Replicas(rng.random_range(1..=3)),
+                false => Change::Percent(rng.random_range(5..150)),
+            },
             period: interval * rng.random_range(1..=2),
         };
-        (0..many).map(limit).collect()
+        RateLimits { limits: (0..many).map(limit).collect(), select }
     };
     behavior.rate_limits = Bidirectional { up: limits(), down: limits() };
     let mut share = || rng.random_range(0.0..0.2);

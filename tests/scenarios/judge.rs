@@ -75,7 +75,8 @@ fn numbers(decision: &Decision) -> impl Iterator<Item = f64> {
         _ => None,
     };
     let forecast = decision.forecast.iter().flat_map(|f| {
-        [f.planning_quantile, f.peak_low, f.peak_median, f.peak_high, f.peak_planned]
+        let prices = [f.overload_price, f.overload_risk, f.regret, f.patience];
+        prices.into_iter().chain([f.peak_low, f.peak_median, f.peak_high])
     });
     [Some(decision.capacity), decision.utilization, decision.trust.skill, demand]
         .into_iter()
@@ -139,6 +140,7 @@ pub fn settled(scenario: &Scenario, last: &Decision, decision: &Decision) -> Res
                     || ratio >= low - slack
                     || (ratio * f64::from(n)).ceil() >= f64::from(n))
         }
+        Policy::AverageValue(_) | Policy::Phpa(_) | Policy::AwsPredictive(_) => true,
         Policy::Threshold(rule) => between(rule, utilization, n, min, max),
         Policy::Predictive(_) => between(&scenario.settings.fallback, utilization, n, min, max),
     };

@@ -110,6 +110,7 @@ impl<'a> World<'a> {
             demand,
             capacity,
             ready_replicas: fleet.ready_replicas(),
+            missing_metrics: 0,
             current_replicas: fleet.current_replicas(),
             startup_delays: fleet.take_startup_delays(),
         }

@@ -87,7 +87,7 @@ impl CompareRequest {
         match &service.settings.policy {
             Policy::Predictive(predictive) => budget = predictive.overload_budget,
             Policy::TargetTracking(tracking) => target = tracking.target_utilization,
-            Policy::Threshold(_) | Policy::Static { .. } => {}
+            _ => {}
         }
         let behavior = &service.settings.behavior;
         let capacity = self.capacity.unwrap_or(snapshot.capacity);

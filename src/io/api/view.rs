@@ -161,10 +161,5 @@ pub fn count(replicas: &[Replica]) -> ReplicaCounts {
 }
 
 pub fn policy_name(policy: &Policy) -> &'static str {
-    match policy {
-        Policy::Static { .. } => "static",
-        Policy::Threshold(_) => "threshold",
-        Policy::TargetTracking(_) => "target_tracking",
-        Policy::Predictive(_) => "predictive",
-    }
+    policy.name()
 }

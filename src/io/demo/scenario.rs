@@ -140,9 +140,9 @@ impl Scenario {
             behavior: Behavior {
                 tolerance: Bidirectional { up: 0.0, down: 0.0 },
                 stabilization_window: Bidirectional { up: Duration::ZERO, down: step * 3 },
-                rate_limits: Bidirectional::default(),
                 min_replicas: 2,
                 max_replicas: 16,
+                ..Behavior::unlimited()
             },
             evaluation_interval: step,
             max_staleness: Duration::from_secs(2),

@@ -183,6 +183,7 @@ impl State {
             demand,
             capacity: self.capacity,
             ready_replicas: self.fleet.ready_replicas(),
+            missing_metrics: 0,
             current_replicas: self.fleet.current_replicas(),
             startup_delays: self.fleet.take_startup_delays(),
         };
