@@ -13,6 +13,7 @@ use super::batch::{self, in_parallel, name_of};
 use super::recorded::blocking;
 use super::{CommandError, Format, output};
 use crate::forecast::censoring;
+use crate::io::atomic_file;
 use crate::io::recording::Recording;
 use crate::series::Series;
 use crate::simulator::contender::{self, Contender};
@@ -262,7 +263,23 @@ fn write_files(args: &Args, compared: &Compared) -> Result<(), CommandError> {
     if let Some(path) = &args.html {
         batch::write(path, page::html(compared).as_bytes())?;
     }
+    if let Some(folder) = &args.svg {
+        let failed = |e| CommandError::Failed(format!("{}: {e}", folder.display()));
+        atomic_file::create_folder(folder).map_err(failed)?;
+        for trace in &compared.traces {
+            for (what, svg) in page::pictures(trace, compared.budget) {
+                let name = format!("{}-{what}.svg", file_name(&trace.report.name));
+                batch::write(&folder.join(name), svg.as_bytes())?;
+            }
+        }
+    }
     Ok(())
+}
+
+/// A trace's name may be a path.
+fn file_name(trace: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    trace.trim_start_matches(['.', '/']).chars().map(plain).collect()
 }
 
 #[cfg(test)]

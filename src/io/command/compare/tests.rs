@@ -127,6 +127,68 @@ fn the_parquet_file_scores_again_to_the_same_numbers() {
 }
 
 #[test]
+fn the_page_and_the_pictures_are_whole_and_harmless() {
+    let files = Files::new();
+    let (evil, b) = (files.recording("a<script>&.csv"), files.recording("b.csv"));
+    let sweep = "--policy=target_tracking:target=0.5..0.9/3";
+    let pictures = files.path("pictures");
+    let html = files.path("report.html");
+    let words = [&evil, &b, "absent<b>.csv", QUICK, sweep, "--html", &html, "--svg", &pictures];
+    let args = parse(&words).unwrap();
+    write_files(&args, &compare(&args).unwrap()).unwrap();
+    let page = fs::read_to_string(&html).unwrap();
+    let count = |what: &str| page.matches(what).count();
+    // All traces, two of them, and those that could not be compared.
+    assert_eq!((count("<h2>"), count("role=\"img\""), count("class=\"zoom\"")), (4, 4, 2));
+    assert_eq!((count("<tr class=\"best\">"), count("class=\"ring\"")), (2, 2));
+    assert!(page.contains("did best on 2 of 2 traces"), "{page}");
+    assert!(page.contains("a&lt;script&gt;&amp;") && page.contains("absent&lt;b&gt;.csv"));
+    assert_eq!(count("<script"), 1, "its own");
+    // The namespace of SVG is a name, not a link.
+    let linked = page.replace("http://www.w3.org/2000/svg", "");
+    for outside in ["http", "src=", "@import", "url(", "NaN"] {
+        assert!(!linked.contains(outside), "{outside}");
+    }
+    let mut names: Vec<_> = fs::read_dir(&pictures)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let want =
+        ["a_script__", "b"].map(|n| ["frontier", "replicas"].map(|w| format!("{n}-{w}.svg")));
+    assert_eq!(names, want.concat());
+    let svg = fs::read_to_string(files.path("pictures/b-frontier.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("<style>") && svg.ends_with("</svg>\n"));
+}
+
+/// Whatever a file holds, it is refused with a sentence or compared, pictures and all.
+#[test]
+fn hostile_files_are_refused_or_compared_but_never_a_panic() {
+    let files = Files::new();
+    let check = |name: &str, lines: &str, want: Option<&str>| {
+        let path = files.text(name, &format!("timestamp,value\n{lines}"));
+        let args = parse(&[&path, QUICK, "--html=x.html"]).unwrap();
+        let compared = compare(&args).unwrap();
+        let failure = compared.failures.first();
+        match want {
+            Some(want) => assert!(failure.is_some_and(|f| f.contains(want)), "{failure:?}"),
+            None => assert_eq!(failure, None),
+        }
+        page::html(&compared);
+        printed(&compared, Format::Json).unwrap();
+    };
+    let minutes = |value: fn(usize) -> f64| -> String {
+        (0..40).map(|i| format!("{},{}\n", 60 * i, value(i))).collect()
+    };
+    check("two.csv", "0,1\n60,2\n", None);
+    check("zero.csv", &minutes(|_| 0.0), Some("state the capacity"));
+    check("negative.csv", "0,1\n60,-2\n", Some("-2"));
+    check("huge.csv", &minutes(|i| 1e90 * i as f64), None);
+    check("tiny.csv", &minutes(|i| 1e-300 * i as f64), None);
+    check("jumps.csv", &minutes(|i| if i % 37 == 0 { 1e80 } else { 1e-80 }), None);
+}
+
+#[test]
 fn arguments_become_options_or_a_sentence() {
     let plain = parse(&["load.csv"]).expect("defaults suffice");
     let labels = |args: &Args| -> Vec<String> {
