@@ -244,6 +244,10 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
     };
     let way = Way::through_all(chosen, basis, input);
     let reason = way.sentence(chosen, input);
+    let without_forecast = match by_forecast {
+        Some(_) => Way::through_all(&rule, basis, input).replicas,
+        None => way.replicas,
+    };
     Decision {
         time: input.now,
         basis,
@@ -258,7 +262,7 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
         recommendation: way.recommendation,
         limits: way.limits,
         desired_replicas: way.replicas,
-        without_forecast: Way::through_all(&rule, basis, input).replicas,
+        without_forecast,
         reason,
         notes: Vec::new(),
     }

@@ -149,10 +149,6 @@ impl<'a> Stage<'a> {
         self.series
     }
 
-    pub fn capacity(&self) -> f64 {
-        self.capacity
-    }
-
     /// Steps that are scored, ascending.
     pub fn scored(&self) -> &[usize] {
         &self.scored

@@ -47,7 +47,7 @@ pub struct Args {
     warmup: Option<Duration>,
     /// Share of steps in which demand may exceed ready capacity: what `predictive` is steered to,
     /// and what the report judges by.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = budget)]
     budget: f64,
     /// Utilization that `target_tracking` aims at, where its parameters do not say.
     #[arg(long, default_value_t = 0.7)]
@@ -101,6 +101,11 @@ fn capacity(text: &str) -> Result<Capacity, String> {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(Capacity::Fixed(value)),
         _ => Err("expected `auto` or a number above 0".into()),
     }
+}
+
+fn budget(text: &str) -> Result<f64, String> {
+    let budget = text.parse().ok().filter(|budget| 0.0 < *budget && *budget <= 0.5);
+    budget.ok_or_else(|| "expected a share above 0, at most 0.5".into())
 }
 
 /// What is no delay may be a file of them.

@@ -24,7 +24,8 @@ th { font-weight: 500; color: #666; border-bottom: 1px solid #ddd } th:first-chi
   { text-align: left } .best { font-weight: 700 }
 .lost { color: #b3380a } .won { color: #16733c }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px }
-figure { margin: 8px 0 } figcaption { color: #666; font-size: 13px }
+figure { margin: 8px 0 } figure > svg { max-width: 100%; height: auto }
+figcaption { color: #666; font-size: 13px }
 .panels svg { width: 100%; height: auto } .strip { width: 100%; height: 84px; display: block }
 .chart.strip path { vector-effect: non-scaling-stroke; stroke-width: 1 }
 .ends { display: flex; justify-content: space-between }

@@ -72,6 +72,7 @@ for (const chart of document.querySelectorAll("svg.zoomable")) {
     return Math.min(1, Math.max(0, (x - plot.x.baseVal.value) / width));
   };
   chart.addEventListener("wheel", event => {
+    if (event.deltaY > 0 && shown === width) return;
     event.preventDefault();
     const at = from + place(event) * shown, narrower = event.deltaY < 0 ? .8 : 1.25;
     from = at - (at - from) * narrower;

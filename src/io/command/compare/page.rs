@@ -1,6 +1,7 @@
 //! Pure: the report of a comparison as one HTML page that needs nothing else, losses first; and its
 //! pictures.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::verdict::{self, percent};
@@ -135,23 +136,23 @@ fn frontier<'a>(report: &'a TraceReport, budget: f64) -> Frontier<'a> {
 /// A line for the best of each family; that of the oracle would lie on the demand.
 fn replicas<'a>(trace: &'a Trace, demand: &'a [f64], budget: f64) -> Replicas<'a> {
     let report = &trace.report;
-    let line = |(i, family): (usize, &str)| -> Option<Line<'a>> {
+    let member = |(i, family): (usize, &str)| -> Option<(&'a PolicyReport, Line<'a>)> {
         let member = verdict::member(report, family, budget).filter(|_| family != ORACLE)?;
         let place = report.policies.iter().position(|policy| policy.label == member.label)?;
         let ready = &trace.trails.get(place)?.ready;
-        Some(Line { name: &member.label, color: i % COLORS, ready })
+        Some((member, Line { name: &member.label, color: i % COLORS, ready }))
     };
-    let mut lines: Vec<Line> =
-        verdict::families(&[report]).into_iter().enumerate().filter_map(line).collect();
-    // Last, so that restless rules do not hide it.
-    lines.sort_by_key(|line| line.name.starts_with(verdict::PREDICTIVE));
+    let families = verdict::families(&[report]).into_iter().enumerate();
+    let mut members: Vec<_> = families.filter_map(member).collect();
+    // Restless lines below, or they would hide the others.
+    members.sort_by_key(|(p, _)| (p.policy == verdict::PREDICTIVE, Reverse(p.scaling_events)));
     Replicas {
         title: &report.name,
         start_ms: trace.series.start().timestamp_millis(),
         step_ms: trace.series.step().as_millis() as i64,
         scored_from: trace.scored_from,
         demand,
-        lines,
+        lines: members.into_iter().map(|(_, line)| line).collect(),
     }
 }
 

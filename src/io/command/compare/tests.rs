@@ -208,7 +208,15 @@ fn arguments_become_options_or_a_sentence() {
     assert_eq!(contenders[1].parameters["signal"], "demand");
     assert_eq!(contenders[2].parameters["budget"], 0.02);
 
-    for bad in ["--capacity=0", "--capacity=NaN", "--startup-delay=soon", "--step=x", "--seed=-1"] {
+    for bad in [
+        "--capacity=0",
+        "--capacity=NaN",
+        "--startup-delay=soon",
+        "--step=x",
+        "--seed=-1",
+        "--budget=0",
+        "--budget=NaN",
+    ] {
         assert_eq!(parse(&["a", bad]).unwrap_err().exit_code(), 2, "{bad}");
     }
     assert!(parse(&["--budget", "0.1"]).is_err(), "a file is needed");
@@ -220,7 +228,7 @@ fn arguments_become_options_or_a_sentence() {
     let want = "--policy `target_tracking:target=2`: target=2 is not 0.01 to 1";
     assert_eq!((error.as_str(), code), (want, 2));
     assert!(refused(&["a", "--target=7"]).0.contains("target=7 is not 0.01 to 1"));
-    assert!(refused(&["a", "--budget=0"]).0.contains("budget=0 is not 0.000001 to 0.5"));
+    assert!(refused(&["a", "--budget=1e-9"]).0.contains("is not 0.000001 to 0.5"));
     assert!(refused(&["a", "--html=no/folder.html"]).0.contains("not a file"));
 }
 
