@@ -138,7 +138,7 @@ impl Autoscaler {
         let signal = self.source.judge(now, observation, &self.settings, &rule);
         let news = self.take_in(now, signal, observation);
         self.forecast = self.look_ahead(now);
-        if let Some(demand) = news {
+        if let (Some(demand), Policy::Predictive(_)) = (news, &self.settings.policy) {
             let steps = self.lookahead_steps();
             self.gate.expect(demand, steps, self.forecast.as_ref());
             self.drift.expect(steps, self.forecast.as_ref());

@@ -29,9 +29,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::forecast::{Forecast, Method};
+use crate::forecast::Forecast;
 use crate::series::Time;
 pub use behavior::Behavior;
+pub use predictive::ForecastUsed;
 use predictive::Prices;
 use regret::Regret;
 use sizing::Size;
@@ -178,31 +179,6 @@ pub struct LimitApplied {
     pub reason: String,
 }
 
-/// The forecast as the decision saw it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ForecastUsed {
-    pub method: Method,
-    #[schema(value_type = String, format = DateTime)]
-    pub origin: Time,
-    pub lookahead_ms: u64,
-    /// What an overloaded step is worth, in replica steps.
-    pub overload_price: f64,
-    /// Chance that demand exceeds the planned replicas at the end of the lookahead.
-    pub overload_risk: f64,
-    /// Highest demand within the lookahead: 0.1, 0.5 and 0.9 quantile.
-    pub peak_low: f64,
-    pub peak_median: f64,
-    pub peak_high: f64,
-    /// The count at which replicas and priced risk together cost least.
-    pub cheapest: u32,
-    /// The cheapest count, or the current one until a change pays.
-    pub planned: u32,
-    /// What staying has cost since the last change, in replica steps.
-    pub regret: f64,
-    /// What it may cost until the count is changed.
-    pub patience: f64,
-}
-
 /// How many replicas are wanted, and why. Every field is a record; nothing but the [`Regret`] and a
 /// peer's [`peers::Memory`] is read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -257,6 +233,10 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
     };
     let way = Way::through_all(chosen, basis, input);
     let reason = way.sentence(chosen, input);
+    let without_forecast = match by_forecast {
+        Some(_) => Way::through_all(&rule, basis, input).replicas,
+        None => way.replicas,
+    };
     Decision {
         time: input.now,
         basis,
@@ -276,7 +256,7 @@ pub fn plan(policy: &Policy, input: &PlanInput) -> Decision {
         recommendation: way.recommendation,
         limits: way.limits,
         desired_replicas: way.replicas,
-        without_forecast: Way::through_all(&rule, basis, input).replicas,
+        without_forecast,
         reason,
         notes: Vec::new(),
     }

@@ -6,155 +6,92 @@
 //! that the decision can still change. A step without data is seen as missing and is not scored.
 //! Measures and their formulas: [`report`].
 
+pub mod contender;
+pub mod oracle;
 pub mod report;
+pub mod startup;
 pub mod workload;
 pub mod world;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use crate::autoscaler::{Autoscaler, DemandSample, Observation, Settings, TrainingSchedule};
 use crate::forecast::challenge::learn;
-use crate::planner::predictive::Predictive;
 use crate::planner::sizing::replicas_for;
-use crate::planner::target_tracking::{SignalKind, TargetTracking};
 use crate::planner::threshold::Threshold;
 use crate::planner::{Behavior, Policy};
 use crate::series::Series;
-use report::{Trail, Yardstick};
+use contender::{Contender, Replayed};
+use report::{PolicyReport, TraceReport, Trail, Yardstick};
+use startup::StartupDelay;
 use world::World;
 
 /// Steps before this are not scored, unless told otherwise.
 const DEFAULT_WARMUP: Duration = Duration::from_secs(7 * 86_400);
 
 /// Most trainings in one replay.
-const TRAININGS_MAX: u32 = 100;
-
-/// A policy in a comparison.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Contender {
-    Threshold,
-    #[value(name = "target_tracking")]
-    TargetTracking,
-    Predictive,
-    /// Clairvoyant: the bound.
-    Oracle,
-}
+const TRAININGS_MAX: u32 = 16;
 
 /// The offline world.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompareOptions {
-    pub contenders: Vec<Contender>,
     /// Demand one replica carries; 99th percentile of the series / 10 without it.
     pub capacity: Option<f64>,
-    pub startup_delay: Duration,
+    pub startup_delay: StartupDelay,
+    /// Of what is drawn.
+    pub seed: u64,
     /// 7 days, at most half the series, without it.
     pub warmup: Option<Duration>,
     pub min_replicas: u32,
     pub max_replicas: u32,
-    pub overload_budget: f64,
-    pub target_utilization: f64,
-    /// `target_tracking` sees utilization clipped at 1.
-    pub clipped: bool,
 }
 
 impl Default for CompareOptions {
     fn default() -> CompareOptions {
         CompareOptions {
-            contenders: vec![
-                Contender::Threshold,
-                Contender::TargetTracking,
-                Contender::Predictive,
-                Contender::Oracle,
-            ],
             capacity: None,
-            startup_delay: Duration::from_secs(300),
+            startup_delay: StartupDelay::fixed(Duration::from_secs(300)),
+            seed: 0,
             warmup: None,
             min_replicas: 1,
             max_replicas: 10_000,
-            overload_budget: 0.01,
-            target_utilization: 0.7,
-            clipped: true,
         }
     }
 }
 
-/// One row of a comparison. Definitions: the offline world in the README.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PolicyReport {
-    pub policy: String,
-    pub overload_share: f64,
-    pub unserved_share: f64,
-    pub replica_hours: f64,
-    pub oracle_ratio: f64,
-    pub scaling_events: u64,
-    pub theta_u: f64,
-    pub theta_o: f64,
-    pub tau_u: f64,
-    pub tau_o: f64,
-    pub upsilon: f64,
-    #[schema(value_type = Object)]
-    pub parameters: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct CompareReport {
-    pub steps: usize,
-    pub scored_steps: usize,
-    pub step_ms: u64,
-    pub capacity: f64,
-    pub policies: Vec<PolicyReport>,
-}
-
-/// Replays every contender. Deterministic.
+/// Replays every contender over `series`, one after the other. Deterministic.
 ///
 /// # Errors
 /// A sentence if the series is too short or without data, or an option is out of its range.
-pub fn compare(series: &Series, options: &CompareOptions) -> Result<CompareReport, String> {
+pub fn compare(
+    name: &str,
+    series: &Series,
+    contenders: &[Contender],
+    options: &CompareOptions,
+) -> Result<TraceReport, String> {
     let stage = Stage::new(series, options)?;
-    let oracle = stage.oracle();
-    let yardstick = Yardstick {
-        demand: series.values(),
-        capacity: stage.capacity,
-        oracle: &oracle,
-        from: stage.from,
-        step_hours: series.step().as_secs_f64() / 3600.0,
-    };
-    let policies = options.contenders.iter().map(|&contender| {
-        let trail = match stage.settings(contender) {
-            None => oracle.clone(),
-            Some(settings) => stage.replay(settings),
-        };
-        yardstick.measure(contender.name(), &trail, options.parameters(contender))
-    });
-    Ok(CompareReport {
-        steps: series.len(),
-        scored_steps: yardstick.scored().count(),
-        step_ms: series.step().as_millis() as u64,
-        capacity: stage.capacity,
-        policies: policies.collect(),
-    })
+    let measured = contenders.iter().map(|c| stage.measure(c, &stage.replay(c)));
+    Ok(stage.report(name, measured.collect()))
 }
 
-/// What all contenders share.
-struct Stage<'a> {
+/// A recording, ready for any number of replays, which may run at the same time.
+#[derive(Debug)]
+pub struct Stage<'a> {
     series: &'a Series,
     options: &'a CompareOptions,
     capacity: f64,
     initial: u32,
-    /// Steps from an order to the step that it serves first.
-    delay: usize,
-    /// First step that is scored.
+    /// First step after the warmup.
     from: usize,
+    /// Steps that are scored: those from there on that have demand. At least one.
+    scored: Vec<usize>,
+    oracle: Trail,
 }
 
 impl<'a> Stage<'a> {
-    fn new(series: &'a Series, options: &'a CompareOptions) -> Result<Stage<'a>, String> {
+    /// # Errors
+    /// As [`compare`].
+    pub fn new(series: &'a Series, options: &'a CompareOptions) -> Result<Stage<'a>, String> {
         let known: Vec<f64> = (0..series.len()).filter_map(|t| series.get(t)).collect();
         let Some(&first) = known.first() else { return Err("the series has no values".into()) };
         if let Some(negative) = known.iter().find(|&&v| v < 0.0) {
@@ -165,44 +102,64 @@ impl<'a> Stage<'a> {
         if capacity <= 0.0 {
             return Err("the 99th percentile of demand is 0: state the capacity".into());
         }
-        let step_ms = series.step().as_millis();
-        let half = series.len() / 2;
-        let from = match options.warmup {
-            Some(warmup) => warmup.as_millis().div_ceil(step_ms) as usize,
-            None => (DEFAULT_WARMUP.as_millis().div_ceil(step_ms) as usize).min(half),
-        };
-        if !(from..series.len()).any(|t| series.get(t).is_some()) {
+        let warmup = options.warmup.unwrap_or(DEFAULT_WARMUP);
+        let from = warmup.as_millis().div_ceil(series.step().as_millis()) as usize;
+        let from = if options.warmup.is_none() { from.min(series.len() / 2) } else { from };
+        let scored: Vec<usize> =
+            (from..series.len()).filter(|&t| series.get(t).is_some()).collect();
+        if scored.is_empty() {
             let steps = series.len();
             return Err(format!("nothing is left to score after {from} of {steps} steps"));
         }
-        Ok(Stage {
-            series,
-            options,
-            capacity,
-            initial: options.clamp(replicas_for(first / 0.7, capacity)),
-            delay: (options.startup_delay.as_millis().div_ceil(step_ms) as usize).max(1),
-            from,
-        })
+        let initial = options.clamp(replicas_for(first / 0.7, capacity));
+        let demanded = |t| series.get(t).map(|d| options.clamp(replicas_for(d, capacity)));
+        let oracle = oracle::exact((0..series.len()).map(demanded), initial);
+        Ok(Stage { series, options, capacity, initial, from, scored, oracle })
     }
 
-    /// Exactly enough ready replicas at every step; on a gap as many as before.
-    fn oracle(&self) -> Trail {
-        let mut last = self.initial;
-        let mut at = |t| {
-            let demanded = self.series.get(t).map(|d| replicas_for(d, self.capacity));
-            last = demanded.map_or(last, |n| self.options.clamp(n));
-            last
-        };
-        let ready: Vec<u32> = (0..self.series.len()).map(&mut at).collect();
-        Trail { desired: ready.clone(), ready }
+    /// What a contender does, step by step.
+    pub fn replay(&self, contender: &Contender) -> Trail {
+        match &contender.replayed {
+            Replayed::Live { policy, fallback, behavior } => {
+                self.live(self.settings(policy, fallback, behavior))
+            }
+            Replayed::Oracle { budget } => {
+                let min = self.options.min_replicas;
+                oracle::within(&self.oracle, self.series.values(), &self.scored, *budget, min)
+            }
+        }
     }
 
-    fn replay(&self, settings: Settings) -> Trail {
+    pub fn measure(&self, contender: &Contender, trail: &Trail) -> PolicyReport {
+        let (series, scored, demanded) = (self.series, &self.scored, &self.oracle.ready);
+        Yardstick { series, capacity: self.capacity, demanded, scored }.measure(contender, trail)
+    }
+
+    pub fn report(&self, name: &str, policies: Vec<PolicyReport>) -> TraceReport {
+        TraceReport {
+            name: name.to_owned(),
+            step_seconds: self.series.step().as_secs_f64(),
+            capacity: self.capacity,
+            scored_steps: self.scored.len(),
+            policies,
+        }
+    }
+
+    pub fn series(&self) -> &'a Series {
+        self.series
+    }
+
+    /// Steps that are scored, ascending.
+    pub fn scored(&self) -> &[usize] {
+        &self.scored
+    }
+
+    fn live(&self, settings: Settings) -> Trail {
         let mut autoscaler = Autoscaler::new(settings);
-        let mut world = World::new(self.initial, self.delay);
+        let mut world = World::new(self.initial, 1);
         let mut trail = Trail::default();
         for t in 0..self.series.len() {
-            world.begin(t);
+            let took = world.begin(t);
             let now = self.series.time_at(t + 1);
             let sample = |demand| DemandSample { time: now, demand, lower_bound: false };
             let observation = Observation {
@@ -211,11 +168,15 @@ impl<'a> Stage<'a> {
                 ready_replicas: world.ready(),
                 missing_metrics: 0,
                 current_replicas: world.current(),
-                startup_delays: vec![],
+                startup_delays: took.into_iter().map(|steps| self.told(steps)).collect(),
             };
             let decision = autoscaler.step(now, &observation);
             trail.ready.push(world.ready());
             trail.desired.push(decision.desired_replicas);
+            if decision.desired_replicas > world.current() {
+                let delay = self.options.startup_delay.draw(self.options.seed, t);
+                world.delay = self.steps(delay);
+            }
             world.order(t, decision.desired_replicas);
             if let Some((history, options)) = autoscaler.training_due(now) {
                 // Too little history is no error here: the fallback goes on, as it would live.
@@ -229,41 +190,34 @@ impl<'a> Stage<'a> {
         trail
     }
 
-    /// `None` for the oracle, which needs no autoscaler.
-    fn settings(&self, contender: Contender) -> Option<Settings> {
-        let options = self.options;
-        let policy = match contender {
-            Contender::Oracle => return None,
-            Contender::Threshold => Policy::Threshold(Threshold::default()),
-            Contender::TargetTracking => Policy::TargetTracking(TargetTracking {
-                target_utilization: options.target_utilization,
-                signal: if options.clipped { SignalKind::Cpu } else { SignalKind::Demand },
-            }),
-            Contender::Predictive => Policy::Predictive(Predictive {
-                overload_budget: options.overload_budget,
-                ..Predictive::default()
-            }),
-        };
-        let behavior = match contender {
-            Contender::TargetTracking => Behavior::kubernetes(),
-            _ => Behavior::unlimited(),
-        };
-        let step = self.series.step();
-        let startup_delay = step * (self.delay - 1) as u32;
-        Some(Settings {
-            policy,
-            fallback: Threshold::default(),
+    /// Steps from an order to the step that it serves first.
+    fn steps(&self, delay: Duration) -> usize {
+        let steps = delay.as_millis().div_ceil(self.series.step().as_millis());
+        steps.clamp(1, u32::MAX.into()) as usize
+    }
+
+    /// The startup delay as the autoscaler is told it: an order serves its first step whole.
+    fn told(&self, steps: usize) -> Duration {
+        self.series.step().saturating_mul((steps - 1) as u32)
+    }
+
+    fn settings(&self, policy: &Policy, fallback: &Threshold, behavior: &Behavior) -> Settings {
+        let (options, step) = (self.options, self.series.step());
+        let told = |delay| self.told(self.steps(delay));
+        Settings {
+            policy: policy.clone(),
+            fallback: fallback.clone(),
             behavior: Behavior {
-                min_replicas: options.min_replicas,
-                max_replicas: options.max_replicas,
-                ..behavior
+                min_replicas: options.min_replicas.max(behavior.min_replicas),
+                max_replicas: options.max_replicas.min(behavior.max_replicas),
+                ..behavior.clone()
             },
             evaluation_interval: step,
             max_staleness: step,
             training: self.schedule(),
-            startup_delay,
-            max_startup_delay: startup_delay,
-        })
+            startup_delay: told(options.startup_delay.high()),
+            max_startup_delay: told(options.startup_delay.longest()),
+        }
     }
 
     /// As live, but trained before the scored steps begin, and not more often than
@@ -282,13 +236,10 @@ impl<'a> Stage<'a> {
 
 impl CompareOptions {
     fn check(&self) -> Result<(), String> {
-        let share = |name: &str, v: f64, top: f64| match v > 0.0 && v <= top {
-            true => Ok(()),
-            false => Err(format!("the {name} is {v}, it must be above 0 and at most {top}")),
-        };
-        share("capacity", self.capacity.unwrap_or(1.0), f64::MAX)?;
-        share("overload budget", self.overload_budget, 0.5)?;
-        share("target utilization", self.target_utilization, 1.0)?;
+        let capacity = self.capacity.unwrap_or(1.0);
+        if !(capacity > 0.0 && capacity.is_finite()) {
+            return Err(format!("the capacity is {capacity}, it must be above 0"));
+        }
         if self.min_replicas > self.max_replicas {
             return Err("the minimum of replicas is above the maximum".into());
         }
@@ -298,45 +249,14 @@ impl CompareOptions {
     fn clamp(&self, replicas: u32) -> u32 {
         replicas.max(self.min_replicas).min(self.max_replicas)
     }
-
-    fn parameters(&self, contender: Contender) -> BTreeMap<String, serde_json::Value> {
-        let fallback = Threshold::default();
-        let own: &[(&str, f64)] = match contender {
-            Contender::Threshold => {
-                &[("up", fallback.up), ("down", fallback.down), ("step", f64::from(fallback.step))]
-            }
-            Contender::TargetTracking => &[("target_utilization", self.target_utilization)],
-            Contender::Predictive => &[("overload_budget", self.overload_budget)],
-            Contender::Oracle => &[],
-        };
-        let mut all: BTreeMap<String, serde_json::Value> =
-            own.iter().map(|&(name, value)| (name.into(), value.into())).collect();
-        if contender == Contender::TargetTracking {
-            let signal = if self.clipped { "cpu" } else { "demand" };
-            all.insert("signal".into(), signal.into());
-        }
-        all
-    }
-}
-
-impl Contender {
-    /// As on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Contender::Threshold => "threshold",
-            Contender::TargetTracking => "target_tracking",
-            Contender::Predictive => "predictive",
-            Contender::Oracle => "oracle",
-        }
-    }
 }
 
 /// Linear between the closest ranks; `values` must not be empty.
 fn percentile(mut values: Vec<f64>, q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
     let rank = q * (values.len() - 1) as f64;
-    let (low, high) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
-    low + (high - low) * rank.fract()
+    let (_, &mut low, above) = values.select_nth_unstable_by(rank as usize, f64::total_cmp);
+    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
+    if rank.fract() > 0.0 { low + (high - low) * rank.fract() } else { low }
 }
 
 #[cfg(test)]

@@ -187,11 +187,17 @@ async fn long_work_is_a_job() {
     // 2 s in steps of 500 ms.
     assert_eq!(forecast["point"].as_array().map(Vec::len), Some(4));
 
-    let request = json!({"policies": ["threshold", "oracle"], "capacity": 0.5, "warmup": "1m"});
+    let policies = ["threshold", "oracle", "target_tracking:target=0.5..0.9/3"];
+    let request = json!({"policies": policies, "capacity": 0.5, "warmup": "1m"});
     let compared = world.job("/v1/services/web/compare", Some(request)).await;
     assert_eq!(compared["state"], "done", "{compared}");
-    let policies = compared["result"]["compare"]["policies"].as_array().expect("policies");
-    assert_eq!(policies.len(), 2);
+    let trace = &compared["result"]["compare"];
+    assert_eq!((&trace["name"], &trace["step_seconds"]), (&json!("web"), &json!(0.5)));
+    let policies = trace["policies"].as_array().expect("policies");
+    assert_eq!((policies.len(), &policies[3]["parameters"]["target"]), (5, &json!(0.7)));
+    let wrong = json!({"policies": ["target_tracking:target=2"]});
+    let (status, error) = world.send("POST", "/v1/services/web/compare", Some(wrong)).await;
+    assert_eq!((status, &error["error"]["details"]["field"]), (400, &json!("policies")));
     let (status, error) =
         world.send("POST", "/v1/services/web/compare", Some(json!({"x": 1}))).await;
     assert_eq!((status, error["error"]["code"].as_str()), (400, Some("bad_body")));

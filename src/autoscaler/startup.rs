@@ -13,6 +13,7 @@ const QUANTILE: f64 = 0.95;
 #[derive(Debug, Clone, Default)]
 pub struct StartupDelays {
     measured: VecDeque<Duration>,
+    high: Option<Duration>,
 }
 
 impl StartupDelays {
@@ -20,14 +21,18 @@ impl StartupDelays {
         self.measured.extend(delays);
         let excess = self.measured.len().saturating_sub(KEPT);
         self.measured.drain(..excess);
+        // Once for each measurement: it is read many times in every step.
+        if !delays.is_empty() {
+            let mut sorted: Vec<Duration> = self.measured.iter().copied().collect();
+            sorted.sort();
+            let rank = (QUANTILE * sorted.len() as f64).ceil() as usize;
+            self.high = sorted.get(rank.saturating_sub(1)).copied();
+        }
     }
 
     /// The 0.95 quantile by nearest rank; `None` before the first measurement.
     pub fn high(&self) -> Option<Duration> {
-        let mut sorted: Vec<Duration> = self.measured.iter().copied().collect();
-        sorted.sort();
-        let rank = (QUANTILE * sorted.len() as f64).ceil() as usize;
-        sorted.get(rank.checked_sub(1)?).copied()
+        self.high
     }
 }
 

@@ -1,6 +1,7 @@
 //! I/O: the commands of the command line, one per file: clap arguments and a `run`.
 
 pub mod backtest;
+mod batch;
 pub mod compare;
 pub mod config;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod forecast;
 pub mod import;
 pub mod models;
 mod output;
+mod page;
 pub mod plan;
 mod recorded;
 pub mod serve;

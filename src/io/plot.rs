@@ -5,10 +5,14 @@
 
 mod axis;
 mod frame;
+mod frontier;
+mod replicas;
 mod strip;
 
 use crate::series::Series;
 use frame::Frame;
+pub use frontier::{Family, Frontier, Mark};
+pub use replicas::{Line, Replicas, ZOOM};
 pub use strip::strip;
 
 /// Colours and type of every picture: once for each file that holds pictures.
@@ -22,14 +26,29 @@ pub const STYLE: &str = "\
 .chart .median { stroke: #1c6dd0; stroke-width: 2 }
 .chart .mark { stroke: #1c6dd0; stroke-opacity: .4 }
 .chart .actual { stroke: #d4480b; stroke-width: 1.8 } .chart .dot.actual { fill: #d4480b }
+.chart .rule { stroke: currentColor; stroke-width: 1.4; vector-effect: non-scaling-stroke }
+.chart .point { fill: currentColor } .chart .ring { fill: none; stroke: currentColor }
+.chart .load { fill: #777; fill-opacity: .32 } .chart .unscored { fill: #777; fill-opacity: .1 }
+.chart .small { font-size: 11px } .zoomable { touch-action: pan-y; cursor: grab }
+.k0 { color: #1c6dd0 } .k1 { color: #d4480b } .k2 { color: #16733c } .k3 { color: #8a3fb0 }
+.k4 { color: #0b8793 } .k5 { color: #a06a00 } .k6 { color: #c2347a } .k7 { color: #6b6b6b }
 @media (prefers-color-scheme: dark) {
 .chart text { fill: #a9b0ba } .chart .title { fill: #eceff4 } .chart .paper { fill: #14171c }
 .chart .grid { stroke: #2a2f37 } .chart .axis { stroke: #6b7380 } .chart .origin { stroke: #8a929e }
 .chart .band { fill: #5aa2ff; fill-opacity: .2 } .chart .history { stroke: #cdd2da }
 .chart .median { stroke: #6fb0ff } .chart .actual { stroke: #ff9550 }
 .chart .dot { fill: #cdd2da } .chart .dot.actual { fill: #ff9550 }
+.chart .load, .chart .unscored { fill: #aab }
+.k0 { color: #6fb0ff } .k1 { color: #ff9550 } .k2 { color: #63c98a } .k3 { color: #c690e8 }
+.k4 { color: #56c8d4 } .k5 { color: #e0b050 } .k6 { color: #f07fb4 } .k7 { color: #a9a9a9 }
 }
 ";
+
+/// Colours `k0` and on, for what a picture has several of.
+pub const COLORS: usize = 8;
+
+/// Room at the left for the labels of the value axis.
+const LEFT: f64 = 62.0;
 
 /// The central intervals of a fan, widest first, by their lower quantile.
 const BANDS: [(f64, &str); 3] = [(0.01, "98 %"), (0.1, "80 %"), (0.25, "50 %")];
@@ -57,24 +76,17 @@ pub struct Chart<'a> {
 impl Chart<'_> {
     /// A file of its own.
     pub fn file(&self) -> String {
-        let (width, height) = self.size;
-        let paper = format!(r#"<rect class="paper" width="{width}" height="{height}"/>"#);
-        self.svg(&format!("\n<style>\n{STYLE}</style>\n{paper}\n"))
+        self.svg(true)
     }
 
     /// An element of a page that has [`STYLE`].
     pub fn inline(&self) -> String {
-        self.svg("")
+        self.svg(false)
     }
 
-    fn svg(&self, before: &str) -> String {
-        let (width, height) = self.size;
-        let name = escape(if self.title.is_empty() { self.quantity } else { self.title });
-        let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{name}""#
-        );
-        svg += &format!(r#" viewBox="0 0 {width} {height}" width="{width}" height="{height}">"#);
-        svg += before;
+    fn svg(&self, is_file: bool) -> String {
+        let name = if self.title.is_empty() { self.quantity } else { self.title };
+        let mut svg = begin("chart", name, self.size, "", is_file);
         let bands: Vec<_> = BANDS.iter().filter_map(|b| Some((self.band(b.0)?, b.1))).collect();
         let frame = Frame::around(self);
         frame.write_axes(&mut svg, self.quantity);
@@ -112,6 +124,20 @@ impl Chart<'_> {
     }
 }
 
+/// The opening tag; a file also gets colours and a background.
+fn begin(class: &str, name: &str, size: (f64, f64), data: &str, is_file: bool) -> String {
+    let ((width, height), name) = (size, escape(name));
+    let mut svg = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" class="{class}" role="img" aria-label="{name}""#
+    );
+    svg += &format!(r#"{data} viewBox="0 0 {width} {height}" width="{width}" height="{height}">"#);
+    if is_file {
+        let paper = format!(r#"<rect class="paper" width="{width}" height="{height}"/>"#);
+        svg += &format!("\n<style>\n{STYLE}</style>\n{paper}\n");
+    }
+    svg
+}
+
 /// Text as XML and HTML show it.
 pub fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -136,6 +162,23 @@ fn write_heading(svg: &mut String, title: &str, has_come: bool, intervals: &[&st
             *svg += &format!(r#"<rect class="band" x="{x:.0}" y="41" width="22" height="14"/>"#);
         }
         x = write_legend_text(svg, x, &format!("{name} interval"));
+    }
+    svg.push('\n');
+}
+
+/// The title, and below it what the colours are, in as many rows as fit above the plot.
+fn write_heading_of(svg: &mut String, title: &str, width: f64, entries: &[(usize, &str)]) {
+    *svg += &format!(r#"<text class="title" x="16" y="28">{}</text>"#, escape(title));
+    let (mut x, mut y) = (16.0, 48.0);
+    for (color, name) in entries {
+        let end = x + 46.0 + 7.0 * name.len() as f64;
+        if end > width && x > 16.0 {
+            (x, y) = (16.0, y + 18.0);
+        }
+        *svg += &format!(r#"<path class="rule k{color}" d="M{x:.0} {y}h22"/>"#);
+        let (text_x, text_y) = (x + 28.0, y + 4.0);
+        *svg += &format!(r#"<text x="{text_x:.0}" y="{text_y}">{}</text>"#, escape(name));
+        x = text_x + 7.0 * name.len() as f64 + 18.0;
     }
     svg.push('\n');
 }

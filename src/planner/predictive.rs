@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::risk::Risk;
-use super::{ForecastUsed, PlanInput, sizing};
-use crate::forecast::Forecast;
+use super::{PlanInput, sizing};
+use crate::forecast::{Forecast, Method};
 use crate::series::Time;
 
 /// Steered to the share of steps in which demand may exceed ready capacity.
@@ -36,6 +38,31 @@ pub struct Prices {
     pub change: f64,
     /// One replica's start.
     pub start: f64,
+}
+
+/// The forecast as the decision saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ForecastUsed {
+    pub method: Method,
+    #[schema(value_type = String, format = DateTime)]
+    pub origin: Time,
+    pub lookahead_ms: u64,
+    /// What an overloaded step is worth, in replica steps.
+    pub overload_price: f64,
+    /// Chance that demand exceeds the planned replicas at the end of the lookahead.
+    pub overload_risk: f64,
+    /// Highest demand within the lookahead: 0.1, 0.5 and 0.9 quantile.
+    pub peak_low: f64,
+    pub peak_median: f64,
+    pub peak_high: f64,
+    /// The count at which replicas and priced risk together cost least.
+    pub cheapest: u32,
+    /// The cheapest count, or the current one until a change pays.
+    pub planned: u32,
+    /// What staying has cost since the last change, in replica steps.
+    pub regret: f64,
+    /// What it may cost until the count is changed.
+    pub patience: f64,
 }
 
 /// The forecast as the planner reads it; `None` without one that reaches through the lookahead.

@@ -8,6 +8,7 @@ use super::stabilization::History;
 use super::target_tracking::{SignalKind, TargetTracking};
 use super::threshold::Threshold;
 use super::*;
+use crate::forecast::Method;
 
 mod by_forecast;
 mod hpa;

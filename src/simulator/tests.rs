@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::report::DayReport;
 use super::workload::{Shape, Workload};
 use super::*;
 use crate::series::Time;
@@ -14,6 +15,14 @@ const STEP: Duration = Duration::from_secs(300);
 
 fn series(values: &[f64]) -> Series {
     Series::new(Time::UNIX_EPOCH, STEP, values.to_vec())
+}
+
+fn contenders(specs: &str) -> Vec<Contender> {
+    contender::parse(&[specs], &[]).expect("valid")
+}
+
+fn replayed(load: &Series, specs: &str, options: &CompareOptions) -> Result<TraceReport, String> {
+    compare("load", load, &contenders(specs), options)
 }
 
 fn options() -> CompareOptions {
@@ -45,9 +54,8 @@ fn a_world_worked_out_by_hand() {
     // 0.9 to 2 (ready for step 2); 2.5 / 2 = 1.25 to 3; a gap holds; 0.3 / 3 = 0.1 to 2; 0.3 / 2 =
     // 0.15 to 1.
     let load = series(&[0.5, 0.9, 2.5, f64::NAN, 0.3, 0.3]);
-    let contenders = vec![Contender::Threshold, Contender::Oracle];
-    let report = compare(&load, &CompareOptions { contenders, ..options() }).expect("valid");
-    assert_eq!((report.steps, report.scored_steps, report.step_ms), (6, 5, 300_000));
+    let report = replayed(&load, "threshold,oracle", &options()).expect("valid");
+    assert_eq!((report.scored_steps, report.step_seconds, report.capacity), (5, 300.0, 1.0));
     let [threshold, oracle] = &report.policies[..] else { panic!("two policies") };
     // Ready 1, 1, 2, (3), 3, 2 against demanded 1, 1, 3, (3), 1, 1.
     let check = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got} is not {want}");
@@ -68,12 +76,51 @@ fn a_world_worked_out_by_hand() {
 }
 
 #[test]
+fn days_are_those_of_the_calendar_and_add_up() {
+    // Steps of 6 hours from 18:00 on 1970-01-01, a gap on the second day, the first of all a
+    // warmup that leaves nothing of its day.
+    let step = Duration::from_secs(6 * 3_600);
+    let load = [1.0, 3.0, f64::NAN, 1.0, 1.0, 2.0];
+    let load = Series::new(Time::UNIX_EPOCH + step * 3, step, load.to_vec());
+    let options = CompareOptions { warmup: Some(step), ..options() };
+    let report = replayed(&load, "static:replicas=2", &options).expect("valid");
+    let [fixed] = &report.policies[..] else { panic!("one policy") };
+    // Initially 2 replicas, as 1 / 0.7 rounds up; of 1970-01-02 three steps are scored.
+    let day = |day: &str, overload_share: f64, replica_hours: f64| DayReport {
+        day: day.into(),
+        overload_share,
+        replica_hours,
+    };
+    let want = [day("1970-01-02", 1.0 / 3.0, 36.0), day("1970-01-03", 0.0, 12.0)];
+    assert_eq!(fixed.days, want);
+    assert_eq!((fixed.overload_share, fixed.replica_hours), (0.25, 48.0));
+}
+
+/// What the measured delays are for: a service whose starts vary is planned for a slow one.
+#[test]
+fn startup_delays_are_drawn_for_each_order_and_told() {
+    let load = workload(Shape::Daily, 12).series(2);
+    let overload = |startup_delay: StartupDelay| {
+        let options = CompareOptions { startup_delay, ..CompareOptions::default() };
+        let report = replayed(&load, "predictive,target_tracking:signal=demand", &options);
+        let policies = report.expect("valid").policies;
+        [policies[1].overload_share, policies[0].overload_share]
+    };
+    let [quick, drawn, slow] = [
+        StartupDelay::fixed(STEP),
+        StartupDelay::Between(STEP, STEP * 8),
+        StartupDelay::fixed(STEP * 8),
+    ]
+    .map(overload);
+    assert!(quick[0] < drawn[0] && drawn[0] < slow[0], "{quick:?} {drawn:?} {slow:?}");
+    assert!(drawn[1] < drawn[0] / 2.0, "{drawn:?}");
+}
+
+#[test]
 fn capacity_and_warmup_default_as_documented() {
     // Of 0..=100 the 99th percentile is 99; half of 101 steps is warmup, as 7 days are longer.
     let load = series(&(0..=100).map(f64::from).collect::<Vec<_>>());
-    let contenders = vec![Contender::Oracle];
-    let report = compare(&load, &CompareOptions { contenders, ..Default::default() });
-    let report = report.expect("valid");
+    let report = replayed(&load, "oracle", &CompareOptions::default()).expect("valid");
     assert_eq!((report.capacity, report.scored_steps), (9.9, 51));
     // Between 7 and 8 of the ranks 0..=8: 7 + 0.92.
     assert!((percentile((0..9).map(f64::from).collect(), 0.99) - 7.92).abs() < 1e-12);
@@ -82,7 +129,7 @@ fn capacity_and_warmup_default_as_documented() {
 #[test]
 fn what_cannot_be_replayed_is_refused_with_a_sentence() {
     let check = |values: &[f64], options: CompareOptions, want: &str| {
-        let error = compare(&series(values), &options).expect_err(want);
+        let error = replayed(&series(values), contender::USUAL, &options).expect_err(want);
         assert!(error.contains(want), "{error}");
     };
     check(&[], options(), "no values");
@@ -90,14 +137,13 @@ fn what_cannot_be_replayed_is_refused_with_a_sentence() {
     check(&[1.0, -1.0], options(), "negative");
     check(&[0.0; 9], CompareOptions { capacity: None, ..options() }, "state the capacity");
     check(&[1.0; 9], CompareOptions { capacity: Some(f64::NAN), ..options() }, "capacity");
-    check(&[1.0; 9], CompareOptions { overload_budget: 0.0, ..options() }, "budget");
-    check(&[1.0; 9], CompareOptions { target_utilization: 1.5, ..options() }, "target");
     check(&[1.0; 9], CompareOptions { min_replicas: 9, max_replicas: 2, ..options() }, "minimum");
     check(&[1.0; 9], CompareOptions { warmup: Some(STEP * 9), ..options() }, "nothing is left");
     check(&[1.0; 9], CompareOptions { warmup: Some(Duration::MAX), ..options() }, "nothing");
-    compare(&series(&[1.0]), &options()).expect("one step can be replayed");
-    let slow = CompareOptions { startup_delay: Duration::MAX, ..options() };
-    compare(&series(&[1.0; 9]), &slow).expect("a start may take for ever");
+    replayed(&series(&[1.0]), contender::USUAL, &options()).expect("one step can be replayed");
+    let slow = StartupDelay::fixed(Duration::MAX);
+    let slow = CompareOptions { startup_delay: slow, ..options() };
+    replayed(&series(&[1.0; 9]), contender::USUAL, &slow).expect("a start may take for ever");
 }
 
 /// Gaps, slow starts and narrow bounds: nothing bad may happen, whatever the policy.
@@ -109,15 +155,16 @@ fn safety_under_faults() {
         let options = CompareOptions {
             min_replicas: 2,
             max_replicas: 12,
-            startup_delay: STEP * (seed as u32 * 2),
+            startup_delay: StartupDelay::Between(STEP, STEP * (seed as u32 * 2 + 1)),
+            seed,
             capacity: Some(1.0),
             ..CompareOptions::default()
         };
         let stage = Stage::new(&load, &options).expect("valid");
-        for contender in [Contender::Threshold, Contender::TargetTracking, Contender::Predictive] {
-            let trail = stage.replay(stage.settings(contender).expect("not the oracle"));
+        for contender in contenders("threshold,target_tracking,predictive") {
+            let trail = stage.replay(&contender);
             for t in 0..load.len() {
-                let say = || format!("{} at step {t} of seed {seed}", contender.name());
+                let say = || format!("{} at step {t} of seed {seed}", contender.label);
                 assert!((2..=12).contains(&trail.desired[t]), "{}", say());
                 if load.get(t).is_none() && t > 0 {
                     assert!(trail.desired[t] >= trail.desired[t - 1], "{}", say());
@@ -136,7 +183,7 @@ fn liveness_once_the_load_is_calm() {
         values.extend([6.0; 144]);
         let (load, options) = (series(&values), options());
         let stage = Stage::new(&load, &options).expect("valid");
-        let trail = stage.replay(stage.settings(Contender::TargetTracking).expect("a policy"));
+        let trail = stage.replay(&contenders("target_tracking")[0]);
         let last = &trail.desired[values.len() - 96..];
         // 6 / 0.7 = 8.6; the tolerance leaves 9 or 10.
         assert!(last.iter().all(|&n| n == last[0] && (8..=10).contains(&n)), "{seed}: {last:?}");
@@ -154,7 +201,7 @@ fn liveness_after_a_surge() {
     let load = series(&usual.values().iter().enumerate().map(surge).collect::<Vec<_>>());
     let options = options();
     let stage = Stage::new(&load, &options).expect("valid");
-    let trail = stage.replay(stage.settings(Contender::Predictive).expect("a policy"));
+    let trail = stage.replay(&contenders("predictive")[0]);
     let highest = trail.desired.iter().max().copied().expect("not empty");
     let lowest = trail.desired[load.len() - 48..].iter().min().copied().expect("not empty");
     assert!(lowest * 3 < highest, "seed {seed}: {lowest} after {highest}");
@@ -163,8 +210,13 @@ fn liveness_after_a_surge() {
 #[test]
 fn a_replay_is_deterministic() {
     let load = with_gaps(&workload(Shape::Daily, 4).series(5), 5);
-    let run = || compare(&load, &CompareOptions::default()).expect("valid");
-    assert_eq!(run(), run());
+    let delays = StartupDelay::OneOf(vec![STEP, STEP * 2, STEP * 5]);
+    let run = |seed| {
+        let options = CompareOptions { startup_delay: delays.clone(), seed, ..options() };
+        replayed(&load, contender::USUAL, &options).expect("valid")
+    };
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3).policies[1], run(4).policies[1]);
 }
 
 /// What the forecast is for: on a steep daily load with slow starts, at a similar or lower cost,
@@ -172,8 +224,9 @@ fn a_replay_is_deterministic() {
 #[test]
 fn predictive_beats_the_reactive_rules_on_a_daily_load() {
     let load = workload(Shape::Spiky, 12).series(1);
-    let options = CompareOptions { startup_delay: STEP * 3, ..CompareOptions::default() };
-    let report = compare(&load, &options).expect("valid");
+    let startup_delay = StartupDelay::fixed(STEP * 3);
+    let options = CompareOptions { startup_delay, ..CompareOptions::default() };
+    let report = replayed(&load, contender::USUAL, &options).expect("valid");
     let [threshold, tracking, predictive, _] = &report.policies[..] else { panic!("four") };
     assert!(predictive.overload_share < 0.04, "{predictive:#?}");
     assert!(predictive.overload_share < 0.5 * threshold.overload_share, "{report:#?}");

@@ -1,33 +1,54 @@
 //! Pure: the replicas of the offline world: ordered, pending, ready.
 //!
 //! A start ordered at step t is ready for step t + max(1, ceil(delay / step)); a stop ordered at t
-//! takes effect for t + 1, and the newest pending starts are cancelled first.
-
-use std::collections::VecDeque;
+//! takes effect for t + 1, and the newest pending starts are cancelled first: those ordered last.
 
 /// Replica counts between two steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
     ready: u32,
-    /// (step from which they serve, how many), oldest first.
-    pending: VecDeque<(usize, u32)>,
-    /// Steps from an order to the step that it serves first; at least 1.
-    delay: usize,
+    /// Oldest first.
+    pending: Vec<Order>,
+    /// Replicas of all pending orders.
+    starting: u32,
+    /// No pending order serves before this step.
+    next: usize,
+    /// Steps from the next order to the step that it serves first; counts as at least 1.
+    pub delay: usize,
+}
+
+/// A start order that is under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Order {
+    at: usize,
+    serves: usize,
+    replicas: u32,
 }
 
 impl World {
     pub fn new(ready: u32, delay: usize) -> World {
-        World { ready, pending: VecDeque::new(), delay: delay.max(1) }
+        World { ready, pending: Vec::new(), starting: 0, next: 0, delay }
     }
 
-    /// Begins step `t`; gives how many starts became ready.
-    pub fn begin(&mut self, t: usize) -> u32 {
-        let mut arrived = 0;
-        while let Some((_, replicas)) = self.pending.pop_front_if(|&mut (at, _)| at <= t) {
-            arrived += replicas;
+    /// Begins step `t`; gives the steps that each order took which became ready.
+    pub fn begin(&mut self, t: usize) -> Vec<usize> {
+        let mut took = Vec::new();
+        if t < self.next {
+            return took;
         }
+        let mut arrived = 0;
+        self.pending.retain(|order| {
+            let waits = order.serves > t;
+            if !waits {
+                took.push(order.serves - order.at);
+                arrived += order.replicas;
+            }
+            waits
+        });
+        self.next = self.pending.iter().map(|order| order.serves).min().unwrap_or(usize::MAX);
+        self.starting -= arrived;
         self.ready += arrived;
-        arrived
+        took
     }
 
     pub fn ready(&self) -> u32 {
@@ -36,23 +57,27 @@ impl World {
 
     /// Ready and pending.
     pub fn current(&self) -> u32 {
-        self.ready + self.pending.iter().map(|&(_, replicas)| replicas).sum::<u32>()
+        self.ready + self.starting
     }
 
     /// Carries out what was decided at step `t`.
     pub fn order(&mut self, t: usize, desired: u32) {
         let current = self.current();
-        if desired > current {
-            self.pending.push_back((t + self.delay, desired - current));
+        if let Some(replicas) = desired.checked_sub(current).filter(|more| *more > 0) {
+            let serves = t.saturating_add(self.delay.max(1));
+            self.pending.push(Order { at: t, serves, replicas });
+            self.starting += replicas;
+            self.next = self.next.min(serves);
         }
         let mut excess = current.saturating_sub(desired);
         while excess > 0 {
-            let Some((_, newest)) = self.pending.back_mut() else { break };
-            let cancelled = excess.min(*newest);
-            *newest -= cancelled;
+            let Some(newest) = self.pending.last_mut() else { break };
+            let cancelled = excess.min(newest.replicas);
+            newest.replicas -= cancelled;
+            self.starting -= cancelled;
             excess -= cancelled;
-            if *newest == 0 {
-                self.pending.pop_back();
+            if newest.replicas == 0 {
+                self.pending.pop();
             }
         }
         self.ready -= excess;
@@ -94,5 +119,19 @@ mod tests {
         check(3, &[(0, 5), (1, 7), (2, 4)], &[2, 2, 4, 4, 4]);
         // Down to 1 cancels all 3 pending and stops one that serves.
         check(2, &[(0, 5), (1, 1)], &[2, 1, 1]);
+    }
+
+    #[test]
+    fn a_later_order_may_be_ready_first_and_is_still_cancelled_first() {
+        let mut world = World::new(1, 4);
+        world.order(0, 2);
+        world.delay = 2;
+        world.order(0, 5);
+        // At step 1 one of the three newer ones goes; two serve from step 2, after 2 steps.
+        world.begin(1);
+        world.order(1, 4);
+        assert_eq!((world.begin(2), world.ready()), (vec![2], 3));
+        assert_eq!((world.begin(3), world.ready()), (vec![], 3));
+        assert_eq!((world.begin(4), world.ready(), world.current()), (vec![4], 4, 4));
     }
 }

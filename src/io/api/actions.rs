@@ -1,5 +1,7 @@
 //! I/O: the routes that change something or start long work.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,10 +19,14 @@ use crate::config;
 use crate::io::service::{Override, Snapshot};
 use crate::planner::Policy;
 use crate::series::Time;
-use crate::simulator::{self, CompareOptions, Contender};
+use crate::simulator::contender::{self, Contender};
+use crate::simulator::startup::StartupDelay;
+use crate::simulator::{self, CompareOptions};
 
 /// Most samples in one request.
 const MAX_SAMPLES: usize = 10_000;
+/// Longest startup delay in a comparison.
+const LONGEST_STARTUP: Duration = Duration::from_secs(366 * 86_400);
 /// Longest override; a longer one is forgotten by everybody but Foresail.
 const MAX_OVERRIDE: TimeDelta = TimeDelta::days(30);
 
@@ -48,40 +54,40 @@ pub async fn train(State(app): State<App>, At(service): At) -> Result<impl IntoR
 /// What to replay; whatever is left out is as the service is configured now.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schema(example = json!({"policies": ["threshold", "predictive"], "startup_delay": "2m"}))]
+#[schema(example = json!({
+    "policies": ["predictive", "target_tracking:target=0.5..0.9"],
+    "startup_delay": "30s..2m",
+}))]
 pub struct CompareRequest {
-    policies: Option<Vec<Contender>>,
+    /// As on the command line: names, or `name:key=value,key=value` where `a..b` is a sweep of 9
+    /// values and `a..b/n` one of n; at most 200 policies. `threshold`, `target_tracking`,
+    /// `predictive` and `oracle` without it.
+    policies: Option<Vec<String>>,
     /// Demand that one replica carries.
     capacity: Option<f64>,
-    /// A duration.
+    /// A duration, a range `30s..5m`, each as likely, or measured ones to draw from, `30s,45s,5m`.
     startup_delay: Option<String>,
+    /// Of the startup delays that are drawn.
+    seed: u64,
     /// A duration: what is not scored.
     warmup: Option<String>,
     min_replicas: Option<u32>,
     max_replicas: Option<u32>,
+    /// Of `predictive`, where its parameters do not say.
     overload_budget: Option<f64>,
+    /// Of `target_tracking`, where its parameters do not say.
     target_utilization: Option<f64>,
 }
 
 impl CompareRequest {
     /// # Errors
     /// A sentence about the field that is wrong.
-    fn options(
-        &self,
-        service: &config::Service,
-        snapshot: &Snapshot,
-    ) -> Result<CompareOptions, ApiError> {
-        let long = |name: &str, text: &Option<String>| match text {
-            Some(text) => query::duration(text, "0s", "366d")
-                .map(Some)
-                .map_err(|message| ApiError::field(name, message)),
-            None => Ok(None),
-        };
+    fn contenders(&self, service: &config::Service) -> Result<Vec<Contender>, ApiError> {
         let share = |name: &str, value: Option<f64>, default: f64| match value {
             Some(v) if !(0.0 < v && v < 1.0) => {
                 Err(ApiError::field(name, format!("{v} is not between 0 and 1")))
             }
-            value => Ok(value.unwrap_or(default)),
+            value => Ok(value.unwrap_or(default).to_string()),
         };
         let (mut budget, mut target) = (0.01, 0.7);
         match &service.settings.policy {
@@ -89,6 +95,30 @@ impl CompareRequest {
             Policy::TargetTracking(tracking) => target = tracking.target_utilization,
             _ => {}
         }
+        let signal = if service.demand == config::DemandUnit::Cores { "cpu" } else { "demand" };
+        let presets = [
+            ("predictive", "budget", share("overload_budget", self.overload_budget, budget)?),
+            (
+                "target_tracking",
+                "target",
+                share("target_utilization", self.target_utilization, target)?,
+            ),
+            ("target_tracking", "signal", signal.to_owned()),
+        ];
+        let parsed = match &self.policies {
+            Some(policies) => contender::parse(policies, &presets),
+            None => contender::parse(&[contender::USUAL], &presets),
+        };
+        parsed.map_err(|message| ApiError::field("policies", message))
+    }
+
+    /// # Errors
+    /// A sentence about the field that is wrong.
+    fn options(
+        &self,
+        service: &config::Service,
+        snapshot: &Snapshot,
+    ) -> Result<CompareOptions, ApiError> {
         let behavior = &service.settings.behavior;
         let capacity = self.capacity.unwrap_or(snapshot.capacity);
         if !(capacity > 0.0 && capacity.is_finite()) {
@@ -101,23 +131,23 @@ impl CompareRequest {
                 format!("{max_replicas} is not between {} and 10000", min_replicas.max(1));
             return Err(ApiError::field("max_replicas", message));
         }
-        let all = [
-            Contender::Threshold,
-            Contender::TargetTracking,
-            Contender::Predictive,
-            Contender::Oracle,
-        ];
+        let warmup = self.warmup.as_deref().map(|text| query::duration(text, "0s", "366d"));
+        let startup_delay = match &self.startup_delay {
+            Some(text) => StartupDelay::parse(text),
+            None => Ok(StartupDelay::fixed(snapshot.startup_delay)),
+        };
         Ok(CompareOptions {
-            contenders: self.policies.clone().unwrap_or_else(|| all.to_vec()),
             capacity: Some(capacity),
-            startup_delay: long("startup_delay", &self.startup_delay)?
-                .unwrap_or(snapshot.startup_delay),
-            warmup: long("warmup", &self.warmup)?,
+            startup_delay: startup_delay
+                .and_then(|delay| match delay.longest() {
+                    longest if longest > LONGEST_STARTUP => Err("at most 366d".into()),
+                    _ => Ok(delay),
+                })
+                .map_err(|message| ApiError::field("startup_delay", message))?,
+            seed: self.seed,
+            warmup: warmup.transpose().map_err(|message| ApiError::field("warmup", message))?,
             min_replicas,
             max_replicas,
-            overload_budget: share("overload_budget", self.overload_budget, budget)?,
-            target_utilization: share("target_utilization", self.target_utilization, target)?,
-            clipped: service.demand == config::DemandUnit::Cores,
         })
     }
 }
@@ -140,11 +170,14 @@ pub async fn compare(
     body: Option<Body<CompareRequest>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let request = body.map(|Body(request)| request).unwrap_or_default();
+    let contenders = request.contenders(service.config())?;
     let options = request.options(service.config(), &service.snapshot())?;
     let name = service.config().name.clone();
+    let trace = name.clone();
     let work = async move {
         let series = service.window().await;
-        let replay = tokio::task::spawn_blocking(move || simulator::compare(&series, &options));
+        let replay = move || simulator::compare(&trace, &series, &contenders, &options);
+        let replay = tokio::task::spawn_blocking(replay);
         let report = replay.await.map_err(|_| "a fault in Foresail".to_string())??;
         Ok(JobResult::Compare(report))
     };
@@ -282,24 +315,38 @@ mod tests {
 
     #[test]
     fn a_comparison_is_as_configured_unless_asked_otherwise() {
-        let options = |json: &str| {
+        let read = |json: &str| {
             let request: CompareRequest = serde_json::from_str(json).expect("a request");
-            request.options(&web(), &snapshot()).map_err(|error| error.message)
+            let contenders = request.contenders(&web()).map_err(|error| error.message)?;
+            let options = request.options(&web(), &snapshot()).map_err(|error| error.message)?;
+            Ok::<_, String>((contenders, options))
         };
-        let plain = options("{}").unwrap();
-        assert_eq!(plain.contenders.len(), 4);
-        assert_eq!((plain.capacity, plain.startup_delay), (Some(1.0), snapshot().startup_delay));
-        assert_eq!((plain.max_replicas, plain.clipped), (20, true));
-        let asked = options(r#"{"policies": ["oracle"], "warmup": "1h", "capacity": 2}"#).unwrap();
-        assert_eq!((asked.contenders, asked.capacity), (vec![Contender::Oracle], Some(2.0)));
+        let (contenders, options) = read("{}").unwrap();
+        let labels: Vec<_> = contenders.iter().map(|c| c.label.as_str()).collect();
+        assert_eq!(labels, ["threshold", "target_tracking", "predictive", "oracle"]);
+        // CPU is measured in cores, and clipped.
+        assert_eq!(contenders[1].parameters["signal"], "cpu");
+        let delay = StartupDelay::fixed(snapshot().startup_delay);
+        assert_eq!((options.capacity, options.startup_delay), (Some(1.0), delay));
+        assert_eq!(options.max_replicas, 20);
+        let asked = r#"{"policies": ["target_tracking:target=0.5..0.9"], "warmup": "1h",
+            "capacity": 2, "startup_delay": "30s..2m", "seed": 7}"#;
+        let (contenders, options) = read(asked).unwrap();
+        assert_eq!((contenders.len(), options.capacity, options.seed), (9, Some(2.0), 7));
+        assert_eq!(options.startup_delay.longest(), Duration::from_secs(120));
         let cases = [
             (r#"{"capacity": 0}"#, "capacity: 0 is not above 0"),
             (r#"{"warmup": "soon"}"#, "warmup: `soon` is no duration"),
+            (r#"{"startup_delay": "2y"}"#, "startup_delay: at most 366d"),
+            (r#"{"startup_delay": "2m..1m"}"#, "startup_delay: the lower end"),
             (r#"{"overload_budget": 1}"#, "overload_budget: 1 is not between 0 and 1"),
             (r#"{"max_replicas": 0}"#, "max_replicas: 0 is not between 1 and 10000"),
+            (r#"{"policies": []}"#, "policies: no policy is given"),
+            (r#"{"policies": ["hpa"]}"#, "policies: `hpa`: no policy `hpa`; there are: static,"),
         ];
         for (json, expected) in cases {
-            assert!(options(json).unwrap_err().starts_with(expected), "{json}");
+            let error = read(json).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

@@ -23,7 +23,7 @@ use crate::forecast::challenge::Verdict;
 use crate::forecast::{Method, Training};
 use crate::io::service::Learned;
 use crate::series::Time;
-use crate::simulator::CompareReport;
+use crate::simulator::report::TraceReport;
 
 /// Jobs that are remembered; the oldest finished one is forgotten first.
 const MAX_JOBS: usize = 100;
@@ -77,7 +77,7 @@ impl JobState {
 #[serde(rename_all = "snake_case")]
 pub enum JobResult {
     Train(Box<Trained>),
-    Compare(CompareReport),
+    Compare(TraceReport),
 }
 
 /// The model that a training gave.

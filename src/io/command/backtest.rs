@@ -6,20 +6,15 @@ mod scored;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
+use super::batch::{self, in_parallel, name_of};
 use super::recorded::blocking;
 use super::{CommandError, Format, output};
 use crate::forecast::ForecastError;
 use crate::forecast::backtest::{
     Backtest, BacktestOptions, Contender, DEFAULT_STEP, OriginForecast,
 };
-use crate::io::atomic_file;
 use crate::io::recording::Recording;
 use scored::{Evidence, Scored, ScoredSeries};
 
@@ -109,15 +104,7 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
 
 /// Every file, failed ones too, in the order of the command line.
 fn score(args: &Args) -> Result<Scored, CommandError> {
-    for path in [&args.out, &args.html].into_iter().flatten() {
-        // Found out now rather than after a long run.
-        if path.is_dir() || !folder_of(path).is_dir() {
-            let path = path.display();
-            return Err(CommandError::BadInput(format!(
-                "{path}: not a file in a folder that is there"
-            )));
-        }
-    }
+    batch::check_targets([&args.out, &args.html].into_iter().flatten())?;
     let options = BacktestOptions {
         step: args.step,
         horizon: usize::from(args.horizon),
@@ -192,61 +179,15 @@ fn reason(path: &Path, error: impl std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// The file's name without its extension; the whole path where two files share it.
-fn name_of(path: &Path, all: &[PathBuf]) -> String {
-    let same = all.iter().filter(|other| other.file_stem() == path.file_stem()).count();
-    match path.file_stem() {
-        Some(stem) if same == 1 => stem.to_string_lossy().into_owned(),
-        _ => path.display().to_string(),
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn write_files(args: &Args, scored: &Scored) -> Result<(), CommandError> {
-    let write = |path: &Path, content: &[u8]| {
-        let failed = |e| CommandError::Failed(format!("{}: {e}", path.display()));
-        atomic_file::write(path, content).map_err(failed)
-    };
     if let Some(path) = &args.out {
         let failed = |e| CommandError::Failed(format!("{}: {e}", path.display()));
-        write(path, &frame::parquet(&scored.series).map_err(failed)?)?;
+        batch::write(path, &frame::parquet(&scored.series).map_err(failed)?)?;
     }
     if let Some(path) = &args.html {
-        write(path, page::html(scored).as_bytes())?;
+        batch::write(path, page::html(scored).as_bytes())?;
     }
     Ok(())
-}
-
-/// `work` on every item, in their order, on all cores; progress on a terminal.
-fn in_parallel<T: Sync, R: Send>(items: &[T], what: &str, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let bar =
-        if items.len() > 1 { ProgressBar::new(items.len() as u64) } else { ProgressBar::hidden() };
-    let template = format!("{{bar:30}} {{pos}}/{{len}} {what}, {{elapsed}}");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
-    }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(BTreeMap::new());
-    let cores = thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while let Some((i, item)) = {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(i).map(|item| (i, item))
-                } {
-                    let result = work(item);
-                    done.lock().unwrap_or_else(|e| e.into_inner()).insert(i, result);
-                    bar.inc(1);
-                }
-            });
-        }
-    });
-    bar.finish_and_clear();
-    done.into_inner().unwrap_or_else(|e| e.into_inner()).into_values().collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use super::days::{Days, Measures};
 use super::scenario::{CAPACITY_CORES, Scenario};
 use crate::io::store::DemandRow;
 use crate::series::Series;
-use crate::simulator::{CompareOptions, CompareReport, Contender, compare};
+use crate::simulator::contender;
+use crate::simulator::report::TraceReport;
+use crate::simulator::startup::StartupDelay;
+use crate::simulator::{CompareOptions, compare};
 
 /// What the demo measured. As JSON it has stable field names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,7 +26,7 @@ pub struct Report {
     #[serde(flatten)]
     pub days: Days,
     /// Of the recorded load, its days stretched to 24 hours. Absent where too little was recorded.
-    pub replay: Option<CompareReport>,
+    pub replay: Option<TraceReport>,
     /// Folder of the recording, if it was kept.
     pub recording: Option<PathBuf>,
 }
@@ -93,7 +96,7 @@ pub fn replay(
     rows: &[DemandRow],
     scenario: &Scenario,
     startup_delay: Duration,
-) -> Result<CompareReport, String> {
+) -> Result<TraceReport, String> {
     let step = scenario.step();
     // A row carries the end of its interval, a series the start of its step.
     let half = (step.as_millis() / 2) as i64;
@@ -104,22 +107,15 @@ pub fn replay(
     let stretched = step.mul_f64(stretch);
     let series = Series::new(DateTime::UNIX_EPOCH, stretched, recorded.values().to_vec());
     compare(
+        "demo",
         &series,
+        &contender::parse(&[contender::USUAL], &[])?,
         &CompareOptions {
-            contenders: vec![
-                Contender::Threshold,
-                Contender::TargetTracking,
-                Contender::Predictive,
-                Contender::Oracle,
-            ],
             capacity: Some(CAPACITY_CORES),
-            startup_delay: startup_delay.mul_f64(stretch),
-            warmup: None,
+            startup_delay: StartupDelay::fixed(startup_delay.mul_f64(stretch)),
             min_replicas: 2,
             max_replicas: 16,
-            overload_budget: 0.01,
-            target_utilization: 0.7,
-            clipped: true,
+            ..CompareOptions::default()
         },
     )
 }
@@ -196,8 +192,8 @@ mod tests {
     fn the_replay_stretches_days_to_24_hours() {
         let scenario = Scenario::new(Duration::from_secs(40), 1);
         let replay = replay(&rows(&scenario, 6), &scenario, Duration::from_millis(350)).unwrap();
-        // 40 steps a day of 36 minutes each.
-        assert_eq!((replay.steps, replay.step_ms), (240, 36 * 60_000));
+        // 40 steps a day of 36 minutes each, six days of which the second half is scored.
+        assert_eq!((replay.scored_steps, replay.step_seconds), (120, 36.0 * 60.0));
         let overload = |name: &str| {
             replay.policies.iter().find(|p| p.policy == name).map(|p| p.overload_share)
         };

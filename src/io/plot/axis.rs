@@ -20,6 +20,26 @@ pub fn round_values(low: f64, high: f64, count: usize) -> Vec<f64> {
     (0..=(last - first) as usize).map(|i| (first + i as f64) * distance).collect()
 }
 
+/// 0 and round values up to `highest`, at least `room` pixels apart, for an axis of `length` pixels
+/// with a square-root scale, which keeps small values apart beside large ones.
+pub fn root_values(highest: f64, length: f64, room: f64) -> Vec<f64> {
+    let mut values = vec![0.0];
+    if !(highest > 0.0 && highest.is_finite()) {
+        return values;
+    }
+    let top = highest.log10().floor() as i32;
+    let round = (top - 8..=top).flat_map(|power| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(power)));
+    let mut last = 0.0;
+    for value in round.filter(|value| *value <= highest) {
+        let place = length * (value / highest).sqrt();
+        if place - last >= room {
+            values.push(value);
+            last = place;
+        }
+    }
+    values
+}
+
 /// How to write values of which neighbours are `distance` apart and the greatest is `highest`: all
 /// of an axis in the same unit.
 pub fn value_label(value: f64, distance: f64, highest: f64) -> String {
@@ -103,6 +123,16 @@ mod tests {
         check(0.0, 3e300, &["0", "1.0e300", "2.0e300", "3.0e300"]);
         check(0.0, 0.0, &["0", "0.5", "1.0"]);
         check(0.0, f64::NAN, &["0", "0.5", "1.0"]);
+    }
+
+    #[test]
+    fn root_values_are_round_and_apart() {
+        // Of 100 pixels for 0.09, 0.01 is at a third, 0.02 at 47, 0.05 at 75.
+        assert_eq!(root_values(0.09, 100.0, 25.0), [0.0, 0.01, 0.05]);
+        assert_eq!(root_values(600.0, 270.0, 30.0), [0.0, 10.0, 50.0, 100.0, 200.0, 500.0]);
+        for nothing in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(root_values(nothing, 100.0, 25.0), [0.0]);
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Pure: the plot of a picture: where steps and values lie, its axes, lines and bands.
 
-use super::{Chart, axis, escape};
+use super::{Chart, LEFT, axis, escape};
 
-/// Room for the labels of both axes, and at the right of the plot.
-const LEFT: f64 = 62.0;
+/// Room for the labels of the time axis, and at the right of the plot.
 const BELOW: f64 = 52.0;
 const RIGHT: f64 = 16.0;
 /// A label of the time axis has at least this room.

@@ -2,36 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::output;
 use super::scored::{Evidence, HEADER, Scored, ScoredSeries, cells};
 use crate::forecast::QUANTILES;
 use crate::forecast::accuracy::Accuracy;
 use crate::forecast::backtest::{Contender, ContenderScore, OriginForecast};
-use crate::io::plot::{Chart, STYLE, escape, strip};
-
-const PAGE_STYLE: &str = "\
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 0 auto;
-  padding: 0 16px 48px; color: #1b1b1b; background: #fff }
-h1 { margin: 28px 0 4px } h2 { margin: 44px 0 6px; overflow-wrap: anywhere }
-p { margin: 6px 0; max-width: 75ch } .quiet { color: #666 }
-.scroll { overflow-x: auto } table { border-collapse: collapse; margin: 10px 0 }
-th, td { text-align: right; padding: 3px 14px 3px 0; font-variant-numeric: tabular-nums }
-th { font-weight: 500; color: #666; border-bottom: 1px solid #ddd } th:first-child, td:first-child
-  { text-align: left } .best { font-weight: 700 }
-.lost { color: #b3380a } .won { color: #16733c }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px }
-figure { margin: 8px 0 } figcaption { color: #666; font-size: 13px }
-.panels svg { width: 100%; height: auto } .strip { width: 100%; height: 84px; display: block }
-.chart.strip path { vector-effect: non-scaling-stroke; stroke-width: 1 }
-.ends { display: flex; justify-content: space-between }
-.key-history { color: #3a3a3a } .key-median { color: #1c6dd0 } .key-actual { color: #d4480b }
-@media (prefers-color-scheme: dark) {
-body { color: #e2e6ec; background: #14171c } .quiet, th, figcaption { color: #9aa2ad }
-th { border-color: #333a44 } .lost { color: #ff9550 } .won { color: #63c98a }
-.key-history { color: #cdd2da } .key-median { color: #6fb0ff } .key-actual { color: #ff9550 }
-}
-";
+use crate::io::command::{output, page};
+use crate::io::plot::{Chart, escape, strip};
 
 const LEGEND: &str = "\
 <p class=\"quiet\">Pictures: <b class=\"key-history\">load as recorded</b>, \
@@ -45,11 +21,7 @@ load.</p>\n";
 const DRAWN: (usize, usize) = (4, 36);
 
 pub fn html(scored: &Scored) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Backtest</title>\n<style>\n{STYLE}{PAGE_STYLE}</style>\n<h1>Backtest</h1>\n"
-    );
+    let mut page = page::begin("Backtest");
     let ordered = scored.worst_first();
     page += &verdict(&ordered);
     page += LEGEND;
