@@ -148,8 +148,7 @@ impl Autoscaler {
         self.peers.record(&self.settings.policy, &decision);
         if decision.basis != Basis::Hold {
             self.history.record(now, decision.recommendation, self.settings.behavior.memory());
-            self.regret =
-                decision.forecast.as_ref().map_or(self.regret, |used| Regret(used.regret));
+            self.regret = self.regret.carried(&decision);
         }
         decision
     }
@@ -351,7 +350,7 @@ impl Autoscaler {
             utilization_window: self.utilization(now, observation),
             forecast: self.forecast.as_ref(),
             lookahead: self.lookahead(),
-            prices: self.budget.prices(self.settings.evaluation_interval),
+            prices: self.budget.prices(self.settings.evaluation_interval, self.lookahead_steps()),
             regret: self.regret,
             trust: &self.gate.trust(),
             history: &self.history,

@@ -148,8 +148,8 @@ fn read_policy(
     }
 }
 
-/// Defaults: those of the Kubernetes HPA v2 under its own rule; else free to follow the forecast
-/// up, and slow enough on the way down to ride over one noisy minute.
+/// Defaults: those of the Kubernetes HPA v2 under its own rule; the forecast weighs by itself when to
+/// come down; else slow enough on the way down to ride over one noisy minute.
 fn read_behavior(
     s: &mut Section,
     policy: &Policy,
@@ -157,7 +157,7 @@ fn read_behavior(
     (min_replicas, max_replicas): (u32, u32),
 ) -> Behavior {
     let mut default = Behavior::of(policy);
-    if !matches!(policy, Policy::TargetTracking(_)) {
+    if matches!(policy, Policy::Static { .. } | Policy::Threshold(_)) {
         default.stabilization_window.down = minutes(1);
     }
     let share = value::number("share from 0 to 1", |n| (0.0..=1.0).contains(&n));

@@ -27,11 +27,9 @@ const INTEGRAL_MAX: f64 = 4.0;
 const INTEGRAL_MIN: f64 = -6.0;
 /// An overloaded step is at first worth this many typical fleets for a step, over the budget.
 const FIRST_PRICE: f64 = 0.1;
-/// A change is worth this share of a typical fleet for a step of five minutes...
+/// A change is worth this share of a typical fleet for a step, times the root of the steps of the
+/// lookahead: noise grows with the root of time, so what is worth waiting for does too.
 const CHANGE: f64 = 0.7;
-/// ... and where steps are shorter, for more of them: noise grows with the root of time, so what is
-/// worth waiting for does too.
-const CHANGE_STEP: Duration = Duration::from_secs(300);
 /// Steps that "typical" looks back on.
 const TYPICAL_STEPS: f64 = 10_000.0;
 
@@ -54,13 +52,12 @@ impl Budget {
         Budget { budget, integral: 0.0, recent: budget, typical: 0.0, steps: 0.0, start_cost }
     }
 
-    /// What things are worth where a decision is made every `step`.
-    pub fn prices(self, step: Duration) -> Prices {
-        let step = step.as_secs_f64().max(1e-3);
+    /// What things are worth where a decision is made every `step`, `lookahead` steps ahead.
+    pub fn prices(self, step: Duration, lookahead: usize) -> Prices {
         Prices {
             overload: self.price(),
-            change: CHANGE * self.typical() * (CHANGE_STEP.as_secs_f64() / step).sqrt(),
-            start: self.start_cost.as_secs_f64() / step,
+            change: CHANGE * self.typical() * (lookahead as f64).sqrt(),
+            start: self.start_cost.as_secs_f64() / step.as_secs_f64().max(1e-3),
         }
     }
 
@@ -168,10 +165,10 @@ mod tests {
         let fleet = [4.0, 8.0].into_iter().fold(budget(0.01), Budget::demanded);
         // A tenth of 6 replicas over 0.01.
         assert!((fleet.price() - 60.0).abs() < 1e-9);
-        // 0.7 of 6 replicas for a step of 5 minutes, twice that for one of 75 s.
-        for (seconds, want) in [(300, 4.2), (75, 8.4)] {
-            let change = fleet.prices(Duration::from_secs(seconds)).change;
-            assert!((change - want).abs() < 1e-9, "{seconds} s: {change}");
+        // 0.7 of 6 replicas for one step, twice that if four are ahead.
+        for (lookahead, want) in [(1, 4.2), (4, 8.4)] {
+            let change = fleet.prices(Duration::from_secs(15), lookahead).change;
+            assert!((change - want).abs() < 1e-9, "{lookahead}: {change}");
         }
         // One overload: e^(0.4 x 0.99 + 2 x 0.99 / 12).
         let after = fleet.observe(true).price() / fleet.price();

@@ -59,7 +59,7 @@ pub struct ForecastUsed {
     pub cheapest: u32,
     /// The cheapest count, or the current one until a change pays.
     pub planned: u32,
-    /// What staying has cost since the last change, in replica steps.
+    /// What staying has cost since the count was last changed to the planned one, in replica steps.
     pub regret: f64,
     /// What it may cost until the count is changed.
     pub patience: f64,
@@ -93,7 +93,7 @@ pub fn read(input: &PlanInput) -> Option<ForecastUsed> {
         peak_high: peak(0.9)?,
         cheapest,
         planned,
-        regret: if change { 0.0 } else { regret.0 },
+        regret: regret.0,
         patience,
     })
 }
@@ -108,7 +108,7 @@ pub fn size(used: &ForecastUsed) -> sizing::Size {
         used.lookahead_ms as f64 / 1000.0,
         used.overload_risk * 100.0,
     );
-    if cheapest != planned {
+    if cheapest != planned && used.patience > 0.0 {
         let share = used.regret / used.patience * 100.0;
         reason += &format!(", {cheapest} would do but do not pay yet ({share:.0} % of a change)");
     }

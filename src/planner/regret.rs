@@ -6,6 +6,8 @@
 //! at worst costs twice what a clairvoyant would have paid. Where overload looms staying is dear,
 //! so ways up hardly wait; ways down wait the longer the less they save.
 
+use super::Decision;
+
 /// Share of the sum that is left after a step in which the count was right.
 const FADE: f64 = 0.9;
 
@@ -23,6 +25,18 @@ impl Regret {
             Some(_) => Regret(f64::MAX),
             None => Regret(self.0 * FADE),
         }
+    }
+}
+
+impl Regret {
+    /// What is carried on from a decision: nothing once the planned change was made, in full.
+    /// Windows and rate limits may put it off, which is no reason to forget it.
+    #[must_use]
+    pub fn carried(self, decision: &Decision) -> Regret {
+        let Some(used) = &decision.forecast else { return self };
+        let made =
+            used.planned != decision.current_replicas && used.planned == decision.desired_replicas;
+        if made { Regret::default() } else { Regret(used.regret) }
     }
 }
 

@@ -33,11 +33,18 @@ fn a_change_waits_until_staying_has_cost_as_much() {
     let mut counts = vec![];
     for _ in 0..6 {
         let decision = world.plan();
-        world.regret = decision.forecast.map_or(0.0, |used| used.regret);
+        world.regret = Regret(world.regret).carried(&decision).0;
         counts.push(decision.desired_replicas);
     }
     assert_eq!(counts, [6, 6, 6, 6, 6, 3]);
     assert_eq!(world.regret, 0.0);
+    // Where a window puts the change off, it stays due.
+    let mut held = World { regret: 20.0, ..world.clone() };
+    held.behavior.stabilization_window.down = Duration::from_secs(60);
+    held.history.record(at(990), 6, Duration::from_secs(60));
+    let decision = held.plan();
+    assert_eq!((decision.recommendation, decision.desired_replicas), (3, 6));
+    assert_eq!(Regret(held.regret).carried(&decision), Regret(23.0));
     // Upwards at price 40 staying with 2 costs 2 + 40 x 0.9 x (5 / 9)^(1/3) = 31.6, seven cost 7 +
     // 40 x 0.5 x 5^(-4/3) = 9.3: the difference pays for a change at once.
     let short = World { current: 2, ready: 2, price: 40.0, ..world.clone() };
