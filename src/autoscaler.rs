@@ -13,8 +13,8 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::forecast::drift::Drift;
-use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
+use crate::forecast::trainer::TrainOptions;
+use crate::forecast::{Forecast, Model, adaptation::Adaptation, drift::Drift, events::Events};
 use crate::planner::budget::Budget;
 use crate::planner::stabilization::History;
 use crate::planner::threshold::Threshold;
@@ -24,7 +24,7 @@ use crate::series::{Series, Time};
 use learning::{Asked, FIRST_TRAINING};
 pub use learning::{Learning, TrainingSchedule};
 use startup::StartupDelays;
-use window::Window;
+use window::{Window, elapsed, steps};
 
 /// What one service asks of its autoscaler.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +84,7 @@ pub struct Autoscaler {
     budget: Budget,
     gate: Gate,
     drift: Drift,
+    adaptation: Adaptation,
     startup_delays: StartupDelays,
     forecast: Option<Forecast>,
     last_step: Option<Time>,
@@ -104,6 +105,7 @@ impl Autoscaler {
             budget: Budget::new(budget),
             gate: Gate::default(),
             drift: Drift::default(),
+            adaptation: Adaptation::default(),
             startup_delays: StartupDelays::default(),
             forecast: None,
             last_step: None,
@@ -123,11 +125,14 @@ impl Autoscaler {
         self.history.observe(now, observation.current_replicas);
         let signal = self.signal(now, observation);
         let news = self.take_in(now, signal, observation);
-        self.forecast = self.look_ahead(now);
+        let (forecast, steps) = (self.look_ahead(now), self.lookahead_steps());
+        if news.is_some() {
+            // The model drifts in what it says itself, however well that is adapted.
+            self.drift.expect(steps, forecast.as_ref());
+        }
+        self.forecast = forecast.map(|forecast| self.adaptation.adapt(forecast));
         if let Some(demand) = news {
-            let steps = self.lookahead_steps();
             self.gate.expect(demand, steps, self.forecast.as_ref());
-            self.drift.expect(steps, self.forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
         if decision.basis != Basis::Hold {
@@ -181,6 +186,7 @@ impl Autoscaler {
         self.gate.remember(model.season_lengths.first().copied(), schedule.cold_start(&model));
         self.gate.retry();
         self.drift.settle();
+        self.adaptation.inherit();
         self.asked.get_or_insert(Asked::of(schedule, &model));
         self.model = Some(model);
     }
@@ -307,6 +313,7 @@ impl Autoscaler {
     /// Scores what was expected of the next step. Drift costs trust at once.
     fn realise(&mut self, now: Time, demand: Option<f64>, lower_bound: bool) {
         self.gate.realise(demand, lower_bound);
+        self.adaptation.observe(demand.filter(|_| !lower_bound));
         if self.drift.realise(now, demand) {
             self.gate.demote("the model drifted");
         }
@@ -384,16 +391,6 @@ impl Autoscaler {
         let periods = limits.up.iter().chain(&limits.down).map(|limit| limit.period);
         periods.chain([windows.up, windows.down]).max().unwrap_or_default()
     }
-}
-
-/// Whole steps that cover `span`.
-fn steps(span: Duration, step: Duration) -> usize {
-    span.as_millis().div_ceil(step.as_millis().max(1)) as usize
-}
-
-/// From `then` to `now`; zero if that is backwards.
-fn elapsed(then: Time, now: Time) -> Duration {
-    (now - then).to_std().unwrap_or_default()
 }
 
 #[cfg(test)]
