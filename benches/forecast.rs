@@ -6,9 +6,10 @@
 use std::{hint::black_box, time::Duration};
 
 use chrono::DateTime;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use foresail::{
     forecast::{
+        adaptation::Adaptation,
         seasons,
         trainer::{TrainOptions, train},
     },
@@ -17,6 +18,8 @@ use foresail::{
 
 const DAY: u64 = 86_400;
 const QUANTILES: [f64; 5] = [0.1, 0.25, 0.5, 0.9, 0.99];
+/// Those that a planner asks for.
+const PLANNED: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
 
 /// A day's wave with a weekend, and noise; another one for each `service`.
 fn days(days: u64, step: u64, service: usize) -> Series {
@@ -66,6 +69,25 @@ fn forecast(c: &mut Criterion) {
     });
 }
 
+/// What a new sample costs beside the forecast: the longest horizon of a service, all quantiles.
+fn online_update(c: &mut Criterion) {
+    let history = days(28, 60, 0);
+    let model = train(history.end(), &history, &whole(&history, 60)).expect("history enough");
+    let forecast = model.forecast(&history, 60, &PLANNED).expect("history enough");
+    let mut adaptation = Adaptation::default();
+    let mut demand = history.values().iter().cycle();
+    c.bench_function("online update, 60 steps, 10 quantiles", |b| {
+        b.iter_batched(
+            || forecast.clone(),
+            |forecast| {
+                adaptation.observe(demand.next().copied());
+                adaptation.adapt(forecast)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
 /// The cost of many services grows by the slope between these: what is shared drops out.
 fn services(c: &mut Criterion) {
     let histories: Vec<Series> = (0..200).map(|service| days(28, 60, service)).collect();
@@ -82,5 +104,5 @@ fn services(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, fit_and_forecast, forecast, services);
+criterion_group!(benches, fit_and_forecast, forecast, online_update, services);
 criterion_main!(benches);

@@ -14,8 +14,8 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::forecast::drift::Drift;
-use crate::forecast::{Forecast, Model, events::Events, trainer::TrainOptions};
+use crate::forecast::trainer::TrainOptions;
+use crate::forecast::{Forecast, Model, adaptation::Adaptation, drift::Drift, events::Events};
 use crate::planner::budget::Budget;
 use crate::planner::peers::Memory;
 use crate::planner::predictive::Predictive;
@@ -29,7 +29,7 @@ use learning::{Asked, FIRST_TRAINING};
 pub use learning::{Learning, TrainingSchedule};
 use source::Source;
 use startup::StartupDelays;
-use window::Window;
+use window::{Window, elapsed, steps};
 
 /// What one service asks of its autoscaler.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +94,7 @@ pub struct Autoscaler {
     regret: Regret,
     gate: Gate,
     drift: Drift,
+    adaptation: Adaptation,
     startup_delays: StartupDelays,
     forecast: Option<Forecast>,
     last_step: Option<Time>,
@@ -117,6 +118,7 @@ impl Autoscaler {
             regret: Regret::default(),
             gate: Gate::default(),
             drift: Drift::default(),
+            adaptation: Adaptation::default(),
             startup_delays: StartupDelays::default(),
             forecast: None,
             last_step: None,
@@ -137,11 +139,12 @@ impl Autoscaler {
         let rule = self.fallback().clone();
         let signal = self.source.judge(now, observation, &self.settings, &rule);
         let news = self.take_in(now, signal, observation);
-        self.forecast = self.look_ahead(now);
+        let (forecast, steps) = (self.look_ahead(now), self.lookahead_steps());
+        self.forecast = forecast.clone().map(|forecast| self.adaptation.adapt(forecast));
         if let (Some(demand), Policy::Predictive(_)) = (news, &self.settings.policy) {
-            let steps = self.lookahead_steps();
             self.gate.expect(demand, steps, self.forecast.as_ref());
-            self.drift.expect(steps, self.forecast.as_ref());
+            // The model drifts in what it says itself, however well that is adapted.
+            self.drift.expect(steps, forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
         self.history.decided(decision.desired_replicas);
@@ -198,6 +201,7 @@ impl Autoscaler {
         self.gate.remember(model.season_lengths.first().copied(), schedule.cold_start(&model));
         self.gate.retry();
         self.drift.settle();
+        self.adaptation.inherit();
         self.asked.get_or_insert(Asked::of(schedule, &model));
         self.model = Some(model);
     }
@@ -221,6 +225,11 @@ impl Autoscaler {
 
     pub fn model(&self) -> Option<&Model> {
         self.model.as_ref()
+    }
+
+    /// What moves the model's quantiles until the next training.
+    pub fn adaptation(&self) -> &Adaptation {
+        &self.adaptation
     }
 
     /// How the model in use is doing.
@@ -311,6 +320,7 @@ impl Autoscaler {
     /// Scores what was expected of the next step. Drift costs trust at once.
     fn realise(&mut self, now: Time, demand: Option<f64>, lower_bound: bool) {
         self.gate.realise(demand, lower_bound);
+        self.adaptation.observe(demand.filter(|_| !lower_bound));
         if self.drift.realise(now, demand) {
             self.gate.demote("the model drifted");
         }
@@ -383,16 +393,6 @@ impl Autoscaler {
             _ => &self.settings.fallback,
         }
     }
-}
-
-/// Whole steps that cover `span`.
-fn steps(span: Duration, step: Duration) -> usize {
-    span.as_millis().div_ceil(step.as_millis().max(1)) as usize
-}
-
-/// From `then` to `now`; zero if that is backwards.
-fn elapsed(then: Time, now: Time) -> Duration {
-    (now - then).to_std().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! [`Model`]; a [`Model`] and the recent history give a [`Forecast`]. One method per file.
 
 pub mod accuracy;
+pub mod adaptation;
 pub mod backtest;
 pub mod calibration;
 pub mod censoring;

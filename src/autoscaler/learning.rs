@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{elapsed, steps};
+use super::window::{elapsed, steps};
 use crate::forecast::Model;
 use crate::forecast::drift::Alarm;
 use crate::series::{Series, Time};

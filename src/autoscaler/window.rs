@@ -105,3 +105,13 @@ impl Window {
         self.series.step().as_millis() as i64
     }
 }
+
+/// Whole steps that cover `span`.
+pub fn steps(span: Duration, step: Duration) -> usize {
+    span.as_millis().div_ceil(step.as_millis().max(1)) as usize
+}
+
+/// From `then` to `now`; zero if that is backwards.
+pub fn elapsed(then: Time, now: Time) -> Duration {
+    (now - then).to_std().unwrap_or_default()
+}

@@ -2,9 +2,10 @@
 //!
 //! A method gives one number a step; what it got wrong on data it had not seen gives the interval
 //! (split conformal prediction). Errors are divided by the local scale, sorted for each step ahead,
-//! and kept as a table of quantiles: lopsided errors give lopsided intervals, and a biased method
-//! is moved onto its median. The peak has a table of its own, for the errors of the highest of the
-//! forecasts: the quantile of a maximum is no maximum of quantiles.
+//! and kept as a table of quantiles: lopsided errors give lopsided intervals. A method whose bias
+//! stands out from their spread is moved onto its median; a smaller bias is mostly chance, and
+//! seldom lasts. The peak has a table of its own, for the errors of the highest of the forecasts:
+//! the quantile of a maximum is no maximum of quantiles.
 //!
 //! Errors fade with age, with a half-life of a seventh of those at hand: a method that has learned
 //! more, or a load that has calmed down, is soon believed. With n errors, quantile q is the error
@@ -32,6 +33,11 @@ pub const LEVELS: [f64; 21] = [
 
 /// Half-life of an error, as a share of all.
 const HALF_LIFE: f64 = 0.15;
+
+/// A median error below this share of the spread, half the distance of the [`SPREAD`] quantiles, is
+/// taken for chance.
+const BIAS: f64 = 0.5;
+const SPREAD: (f64, f64) = (0.2, 0.8);
 
 /// Quantiles of normalised errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,12 +114,13 @@ impl Calibration {
                 peaks[h].push((came - highest) / unit);
             }
         }
-        let table =
-            |errors: Vec<Vec<f64>>| errors.into_iter().map(|e| quantiles(e, HALF_LIFE)).collect();
+        let table = |errors: Vec<Vec<f64>>| {
+            errors.into_iter().map(|e| quantiles(e, HALF_LIFE)).collect::<Vec<_>>()
+        };
         Some(Calibration {
             layout: layout.clone(),
             scale,
-            steps: table(steps),
+            steps: table(steps).into_iter().map(without_chance).collect(),
             peaks: table(peaks),
         })
     }
@@ -242,6 +249,15 @@ fn quantiles(errors: Vec<f64>, half_life: f64) -> Vec<f64> {
         (errors[i - 1] + share * (errors[i] - errors[i - 1])).min(errors[i])
     };
     LEVELS.iter().map(|&q| quantile(q)).collect()
+}
+
+/// A table less that part of its median that is mostly chance.
+fn without_chance(mut table: Vec<f64>) -> Vec<f64> {
+    let at = |q| interpolate(&LEVELS, &table, q).unwrap_or(0.0);
+    let chance = BIAS * (at(SPREAD.1) - at(SPREAD.0)) / 2.0;
+    let shift = at(0.5).clamp(-chance, chance);
+    table.iter_mut().for_each(|error| *error -= shift);
+    table
 }
 
 #[cfg(test)]

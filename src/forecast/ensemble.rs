@@ -8,6 +8,10 @@
 //! fast: the members learn, and early errors say little of what they know now. Thin evidence leaves
 //! the weights near equal.
 //!
+//! A service that stands still and then surges makes most of its loss in few origins, and sums over
+//! many say no more than those few. The coefficient of variation of the losses tells: by it the
+//! weights are drawn to the first member, the last value.
+//!
 //! The weights that forecast a block were learned from the blocks before it, so the errors of the
 //! ensemble are as honest as those of its members.
 //!
@@ -22,6 +26,9 @@ use super::{Fitted, features::View};
 const FADE: f64 = 0.5;
 /// Origins that equal weights are worth as evidence.
 const PRIOR: f64 = 3.0;
+/// Origins that the last value is worth as evidence, where losses vary by their mean; it grows with
+/// the fourth power of how much they vary.
+const CAUTION: f64 = 14.0;
 /// Errors of more usual errors than this count as this many.
 const CLIP: f64 = 4.0;
 /// Where all members are nearer than so many usual errors, nearness counts no more.
@@ -58,7 +65,7 @@ impl Ensemble {
 
 /// Held-out forecasts of several methods, in order of time, and what came.
 pub struct HeldOutPaths<'a> {
-    /// Of each member: origins × steps ahead.
+    /// Of each member: origins × steps ahead. The first is what to fall back on.
     pub members: Vec<ArrayView2<'a, f64>>,
     /// origins × steps ahead.
     pub actuals: ArrayView2<'a, f64>,
@@ -70,7 +77,7 @@ impl HeldOutPaths<'_> {
     pub fn walk(&self, blocks: &[usize]) -> (Array2<f64>, Array2<f64>) {
         let (m, horizon) = (self.members.len(), self.actuals.ncols());
         let units = self.usual_errors();
-        let mut past = Products { sums: Array3::zeros((m, m, horizon)), origins: 0.0 };
+        let mut past = Products::new(m, horizon);
         let mut weights = past.weights();
         let mut forecasts = Array2::zeros(self.actuals.dim());
         let mut said = Array2::zeros((m, horizon));
@@ -111,13 +118,34 @@ impl HeldOutPaths<'_> {
 struct Products {
     /// members × members × steps ahead.
     sums: Array3<f64>,
-    origins: f64,
+    /// The members' mean weighed squared error, by step ahead.
+    losses: Sums<Array1<f64>>,
+    /// How much each origin counts.
+    origins: Sums<f64>,
+}
+
+/// Of a quantity and of its square.
+struct Sums<T> {
+    first: T,
+    second: T,
 }
 
 impl Products {
+    fn new(members: usize, horizon: usize) -> Products {
+        let zeros = Array1::zeros(horizon);
+        Products {
+            sums: Array3::zeros((members, members, horizon)),
+            losses: Sums { first: zeros.clone(), second: zeros },
+            origins: Sums { first: 0.0, second: 0.0 },
+        }
+    }
+
     fn fade(&mut self) {
         self.sums *= FADE;
-        self.origins *= FADE;
+        self.losses.first *= FADE;
+        self.losses.second *= FADE * FADE;
+        self.origins.first *= FADE;
+        self.origins.second *= FADE * FADE;
     }
 
     /// Adds one origin: what the members said (members × steps ahead), and what came.
@@ -131,28 +159,44 @@ impl Products {
         {
             sums += &(&weighted * &errors);
         }
-        self.origins += 1.0;
+        let loss = (&errors * &errors * &weights).sum_axis(Axis(0));
+        self.losses.second += &(&loss * &loss);
+        self.losses.first += &loss;
+        self.origins.first += 1.0;
+        self.origins.second += 1.0;
     }
 
     /// members × steps ahead.
     fn weights(&self) -> Array2<f64> {
         let (m, _, horizon) = self.sums.dim();
         let mut weights = Array2::zeros((m, horizon));
-        for (mut weights, sums) in
-            weights.columns_mut().into_iter().zip(self.sums.axis_iter(Axis(2)))
-        {
-            let usual = sums.diag().mean().unwrap_or(0.0) / self.origins.max(1.0);
-            let mut sums = sums.to_owned();
-            sums.diag_mut().mapv_inplace(|v| v + PRIOR * usual);
-            weights.assign(&lowest(&sums));
+        for (h, mut column) in weights.columns_mut().into_iter().enumerate() {
+            let mut sums = self.sums.index_axis(Axis(2), h).to_owned();
+            let total = sums.diag().mean().unwrap_or(0.0);
+            // A member that errs hardly at all has its evidence in every origin.
+            let least = sums.diag().iter().copied().fold(total, f64::min);
+            let (prior, naive) =
+                (PRIOR * total / self.origins.first.max(1.0), self.caution(h) * least);
+            sums.diag_mut().mapv_inplace(|v| v + prior + naive);
+            column.assign(&lowest(&sums, naive));
         }
         weights
     }
+
+    /// What the first member is worth, as a share of all evidence of step `h`.
+    fn caution(&self, h: usize) -> f64 {
+        let (first, second) = (self.losses.first[h], self.losses.second[h]);
+        // As many origins of equal weight would be as good evidence.
+        let origins = self.origins.first.powi(2) / self.origins.second.max(1.0);
+        let variation = origins * second / first.powi(2) - 1.0;
+        // `max` turns NaN, of no loss at all, into 0.
+        CAUTION * variation.max(0.0).powi(2) / origins.max(1.0)
+    }
 }
 
-/// The non-negative weights of sum 1 with the lowest `w' sums w`, by multiplicative updates; equal
-/// ones where there is nothing to choose by.
-fn lowest(sums: &Array2<f64>) -> Array1<f64> {
+/// The non-negative weights `w` of sum 1 with the lowest `w' sums w - 2 first w[0]`, by
+/// multiplicative updates; equal ones where there is nothing to choose by.
+fn lowest(sums: &Array2<f64>, first: f64) -> Array1<f64> {
     let m = sums.nrows();
     let mut weights = Array1::from_elem(m, 1.0 / m as f64);
     let size = sums.diag().iter().copied().fold(0.0, f64::max);
@@ -160,7 +204,8 @@ fn lowest(sums: &Array2<f64>) -> Array1<f64> {
         return weights;
     }
     for _ in 0..ROUNDS {
-        let slope = sums.dot(&weights) / size;
+        let mut slope = sums.dot(&weights) / size;
+        slope[0] -= first / size;
         let least = slope.iter().copied().fold(f64::INFINITY, f64::min);
         weights.zip_mut_with(&slope, |w, s| *w *= (2.0 * (least - s)).exp());
         weights /= weights.sum();
@@ -192,6 +237,23 @@ mod tests {
         }
         let mean = paths.iter().map(|p| p[[0, 0]]).sum::<f64>() / paths.len() as f64;
         assert!((forecasts[[0, 0]] - mean).abs() < 1e-9, "the first block has equal weights");
+    }
+
+    #[test]
+    fn few_losses_are_little_evidence_against_the_last_value() {
+        // The second member is always twice as good; it surges at every step, or at every fiftieth.
+        let weight_of_first = |every: usize| {
+            let n = 400;
+            let surge = move |i: usize| if i.is_multiple_of(every) { 4.0 } else { 0.01 };
+            let paths =
+                [1.0, 0.5].map(|size| Array2::from_shape_fn((n, 1), |(i, _)| size * surge(i)));
+            let actuals = Array2::zeros((n, 1));
+            let members = paths.iter().map(|p| p.view()).collect();
+            let blocks: Vec<usize> = (0..=4).map(|b| b * n / 4).collect();
+            HeldOutPaths { members, actuals: actuals.view() }.walk(&blocks).0[[0, 0]]
+        };
+        let (steady, seldom) = (weight_of_first(1), weight_of_first(50));
+        assert!(steady < 0.05 && seldom > 0.3, "{steady} {seldom}");
     }
 
     fn sign(i: usize) -> f64 {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Origins that are learned from at most, spread over the history.
-const MAX_ROWS: usize = 4_000;
+const MAX_ROWS: usize = 3_000;
 
 /// A history and what the candidates share of it.
 pub struct Sample<'a> {
