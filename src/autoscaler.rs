@@ -126,13 +126,11 @@ impl Autoscaler {
         let signal = self.signal(now, observation);
         let news = self.take_in(now, signal, observation);
         let (forecast, steps) = (self.look_ahead(now), self.lookahead_steps());
-        if news.is_some() {
-            // The model drifts in what it says itself, however well that is adapted.
-            self.drift.expect(steps, forecast.as_ref());
-        }
-        self.forecast = forecast.map(|forecast| self.adaptation.adapt(forecast));
+        self.forecast = forecast.clone().map(|forecast| self.adaptation.adapt(forecast));
         if let Some(demand) = news {
             self.gate.expect(demand, steps, self.forecast.as_ref());
+            // The model drifts in what it says itself, however well that is adapted.
+            self.drift.expect(steps, forecast.as_ref());
         }
         let decision = self.decide(now, signal, observation);
         if decision.basis != Basis::Hold {
@@ -210,6 +208,11 @@ impl Autoscaler {
 
     pub fn model(&self) -> Option<&Model> {
         self.model.as_ref()
+    }
+
+    /// What moves the model's quantiles until the next training.
+    pub fn adaptation(&self) -> &Adaptation {
+        &self.adaptation
     }
 
     /// How the model in use is doing.

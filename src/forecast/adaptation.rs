@@ -95,7 +95,7 @@ impl Adaptation {
             let rate = RATE / ((first_step(g) + 1) as f64).sqrt();
             let covered = self.recent.iter().take(first_step(g) + 1).copied();
             // NaN, once met, stays.
-            let highest = covered.fold(0.0, |a: f64, b| if b <= a { a } else { b + (a - a) });
+            let highest = covered.fold(0.0, |a: f64, b| if a.is_nan() || b <= a { a } else { b });
             group.step.observe(self.now, demand, &self.levels, rate);
             group.peak.observe(self.now, highest, &self.levels, rate);
         }

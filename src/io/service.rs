@@ -178,19 +178,19 @@ impl Service {
         blocking(move || shared.store.demand(&shared.config.name, from, to)).await
     }
 
-    /// A fresh forecast from the newest demand, at most the model's horizon. `None` while there is
-    /// no model.
+    /// A fresh forecast from the newest demand, adapted as decisions see it, at most the model's
+    /// horizon. `None` while there is no model.
     pub async fn forecast(
         &self,
         horizon: Option<Duration>,
         quantiles: &[f64],
     ) -> Option<Result<Forecast, ForecastError>> {
-        let (model, window) = {
+        let (model, window, adaptation) = {
             let state = self.shared.state();
             let model = state.autoscaler.model()?.clone();
             let window = state.autoscaler.window();
             let from = window.len().saturating_sub(model.context());
-            (model, window.slice(from..window.len()))
+            (model, window.slice(from..window.len()), state.autoscaler.adaptation().clone())
         };
         let quantiles = quantiles.to_vec();
         let steps = match horizon {
@@ -200,7 +200,12 @@ impl Service {
             None => model.horizon,
         };
         let steps = steps.clamp(1, model.horizon);
-        Some(blocking(move || model.forecast(&window, steps, &quantiles)).await)
+        let adapted = move || {
+            let mut forecast = model.forecast(&window, steps, &quantiles)?;
+            adaptation.apply(&mut forecast);
+            Ok(forecast)
+        };
+        Some(blocking(adapted).await)
     }
 
     /// What would be decided now; changes nothing.
