@@ -148,8 +148,8 @@ fn read_policy(
     }
 }
 
-/// Defaults: those of the Kubernetes HPA v2 under its own rule; the forecast weighs by itself when to
-/// come down; else slow enough on the way down to ride over one noisy minute.
+/// Defaults: those of the Kubernetes HPA v2 under its own rule; none for the forecast, which weighs
+/// by itself when to come down; else slow enough on the way down to ride over one noisy minute.
 fn read_behavior(
     s: &mut Section,
     policy: &Policy,
