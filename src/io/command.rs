@@ -5,6 +5,8 @@ mod batch;
 pub mod compare;
 pub mod config;
 pub mod demo;
+#[cfg(test)]
+mod files;
 pub mod forecast;
 pub mod import;
 pub mod models;

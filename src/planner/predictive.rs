@@ -108,7 +108,8 @@ pub fn size(used: &ForecastUsed) -> sizing::Size {
         used.lookahead_ms as f64 / 1000.0,
         used.overload_risk * 100.0,
     );
-    if cheapest != planned && used.patience > 0.0 {
+    // Then the regret is below the patience, which is therefore above 0.
+    if cheapest != planned {
         let share = used.regret / used.patience * 100.0;
         reason += &format!(", {cheapest} would do but do not pay yet ({share:.0} % of a change)");
     }

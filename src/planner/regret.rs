@@ -26,9 +26,7 @@ impl Regret {
             None => Regret(self.0 * FADE),
         }
     }
-}
 
-impl Regret {
     /// What is carried on from a decision: nothing once the planned change was made, in full.
     /// Windows and rate limits may put it off, which is no reason to forget it.
     #[must_use]

@@ -4,31 +4,16 @@ use std::fs;
 
 use polars::prelude::*;
 
+use super::super::files::Files;
 use super::super::recorded::parse;
 use super::*;
 
-/// A folder with recordings of minutes.
-struct Files(tempfile::TempDir);
-
 impl Files {
-    fn new() -> Files {
-        Files(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
     /// `points` values, `step` seconds apart.
     fn recording(&self, name: &str, step: usize, points: usize, value: fn(usize) -> f64) -> String {
         let line = |i: usize| format!("{},{}\n", step * i, value(i));
         let lines: String = (0..points).map(line).collect();
         self.text(name, &format!("timestamp,value\n{lines}"))
-    }
-
-    fn text(&self, name: &str, text: &str) -> String {
-        fs::write(self.path(name), text).unwrap();
-        self.path(name)
     }
 }
 

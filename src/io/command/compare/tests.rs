@@ -5,6 +5,7 @@ use std::fs;
 use clap::Parser;
 use polars::prelude::*;
 
+use super::super::files::Files;
 use super::*;
 
 #[derive(Parser)]
@@ -17,29 +18,13 @@ fn parse(words: &[&str]) -> Result<Args, clap::Error> {
     Cli::try_parse_from(["compare"].iter().chain(words)).map(|cli| cli.args)
 }
 
-/// A folder with recordings of five minutes.
-struct Files(tempfile::TempDir);
-
 impl Files {
-    fn new() -> Files {
-        Files(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
     /// Two days of a wave of two hours that grows, with a gap of an hour.
-    fn recording(&self, name: &str) -> String {
+    fn wave(&self, name: &str) -> String {
         let value = |i: usize| 4.0 + (i % 24) as f64 * 0.5 + i as f64 * 0.01;
         let steps = (0..576).filter(|i| !(300..312).contains(i));
         let lines: String = steps.map(|i| format!("{},{}\n", 300 * i, value(i))).collect();
         self.text(name, &format!("timestamp,value\n{lines}"))
-    }
-
-    fn text(&self, name: &str, text: &str) -> String {
-        fs::write(self.path(name), text).unwrap();
-        self.path(name)
     }
 }
 
@@ -48,7 +33,7 @@ const QUICK: &str = "--policy=threshold,target_tracking,oracle:budget=0.02";
 #[test]
 fn every_trace_is_replayed_and_a_failed_one_named() {
     let files = Files::new();
-    let (a, b) = (files.recording("a.csv"), files.recording("b.csv"));
+    let (a, b) = (files.wave("a.csv"), files.wave("b.csv"));
     let empty = files.text("empty.csv", "timestamp,value\n");
     let sweep = "--policy=target_tracking:target=0.5..0.9/3";
     let args = parse(&[&a, "absent.csv", &b, &empty, QUICK, sweep]).unwrap();
@@ -81,7 +66,7 @@ fn every_trace_is_replayed_and_a_failed_one_named() {
 #[test]
 fn the_parquet_file_scores_again_to_the_same_numbers() {
     let files = Files::new();
-    let (a, b) = (files.recording("a.csv"), files.recording("b.csv"));
+    let (a, b) = (files.wave("a.csv"), files.wave("b.csv"));
     let out = files.path("steps.parquet");
     let args = parse(&[&a, &b, QUICK, "--out", &out, "--startup-delay=5m..40m"]).unwrap();
     let compared = compare(&args).unwrap();
@@ -129,7 +114,7 @@ fn the_parquet_file_scores_again_to_the_same_numbers() {
 #[test]
 fn the_page_and_the_pictures_are_whole_and_harmless() {
     let files = Files::new();
-    let (evil, b) = (files.recording("a<script>&.csv"), files.recording("b.csv"));
+    let (evil, b) = (files.wave("a<script>&.csv"), files.wave("b.csv"));
     let sweep = "--policy=target_tracking:target=0.5..0.9/3";
     let pictures = files.path("pictures");
     let html = files.path("report.html");
