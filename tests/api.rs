@@ -29,11 +29,16 @@ struct World {
 
 impl World {
     async fn start(api: &str) -> World {
+        World::start_with(api, "500ms").await
+    }
+
+    async fn start_with(api: &str, evaluation_interval: &str) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         record(folder.path());
         let text = format!(
             "[api]\nlisten = \"127.0.0.1:0\"\n{api}\n[store]\npath = {:?}\n\
-             [services.web]\nmode = \"act\"\nevaluation_interval = \"500ms\"\n\
+             [services.web]\nmode = \"act\"\n\
+             evaluation_interval = {evaluation_interval:?}\n\
              sample_interval = \"100ms\"\nstartup_delay = \"1s\"\nmax_startup_delay = \"5s\"\n\
              balancer = {{ listen = \"127.0.0.1:0\", slow_start = \"0s\" }}\n\
              [services.web.target.process]\n\
@@ -157,8 +162,6 @@ async fn every_route_that_reads_answers() {
     assert!(decisions["decisions"][0]["reason"].is_string());
     let (status, plan) = world.get("/v1/services/web/plan").await;
     assert_eq!((status, plan["desired_replicas"].as_u64().is_some()), (200, true));
-    let (_, error) = world.get("/v1/services/web/forecast").await;
-    assert_eq!(error["error"]["code"], "no_model");
 
     let (status, error) = world.get("/v1/services/wbe/plan").await;
     assert_eq!((status, &error["error"]["details"]["known"]), (404, &json!(["web"])));
@@ -172,6 +175,15 @@ async fn every_route_that_reads_answers() {
         let (status, error) = world.get(&format!("/v1/services/web/{path}")).await;
         assert_eq!((status, error["error"]["code"].as_str()), (400, Some(code)), "{path}");
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_model_there_is_no_forecast() {
+    // Five minutes of load are less than one step: nothing can be trained on it.
+    let world = World::start_with("", "1h").await;
+    let (status, error) = world.get("/v1/services/web/forecast").await;
+    assert_eq!((status, &error["error"]["code"]), (409, &json!("no_model")));
     world.stop().await;
 }
 
