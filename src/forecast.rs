@@ -105,33 +105,57 @@ impl Forecast {
     /// forecast.
     pub fn peak(&self, steps: usize, q: f64) -> Option<f64> {
         let h = steps.clamp(1, self.horizon().max(1)) - 1;
-        let column: Option<Vec<f64>> = self.peaks.iter().map(|path| path.get(h).copied()).collect();
-        interpolate(&self.quantiles, &column?, q)
+        self.read(&self.peaks, h, q)
     }
 
     /// Quantile `q` of demand in step `h`, as [`Forecast::peak`] interpolates.
     pub fn at(&self, h: usize, q: f64) -> Option<f64> {
-        let column: Option<Vec<f64>> = self.paths.iter().map(|path| path.get(h).copied()).collect();
-        interpolate(&self.quantiles, &column?, q)
+        self.read(&self.paths, h, q)
+    }
+
+    fn read(&self, paths: &[Vec<f64>], h: usize, q: f64) -> Option<f64> {
+        let place = Place::among(&self.quantiles, q)?;
+        let whole = paths.len() == self.quantiles.len() && paths.iter().all(|p| h < p.len());
+        whole.then(|| place.read(|i| paths[i][h]))
     }
 }
 
 /// `ys` over ascending `xs` at `x`, linear between, constant outside; `None` if empty or of unequal
 /// length.
 fn interpolate(xs: &[f64], ys: &[f64], x: f64) -> Option<f64> {
-    if xs.is_empty() || xs.len() != ys.len() {
-        return None;
+    let place = Place::among(xs, x).filter(|_| xs.len() == ys.len())?;
+    Some(place.read(|i| ys[i]))
+}
+
+/// Where a number lies among ascending ones: `share` of the way from that at `left` to the next.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    left: usize,
+    share: f64,
+}
+
+impl Place {
+    /// `None` among none.
+    fn among(xs: &[f64], x: f64) -> Option<Place> {
+        let last = xs.len().checked_sub(1)?;
+        let right = xs.partition_point(|&v| v < x);
+        if right == 0 || right > last || xs[right] == x {
+            return Some(Place { left: right.min(last), share: 0.0 });
+        }
+        let share = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
+        Some(Place { left: right - 1, share })
     }
-    let right = xs.partition_point(|&v| v < x);
-    if right == 0 {
-        return ys.first().copied();
+
+    /// What is `y(i)` at number `i`, here.
+    fn read(self, y: impl Fn(usize) -> f64) -> f64 {
+        let left = y(self.left);
+        if self.share == 0.0 {
+            return left;
+        }
+        // Rounding must not carry it past its neighbour: quantiles would cross.
+        let right = y(self.left + 1);
+        (left + self.share * (right - left)).min(right)
     }
-    if right == xs.len() {
-        return ys.last().copied();
-    }
-    let share = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
-    // Rounding must not carry it past its neighbour: quantiles would cross.
-    Some((ys[right - 1] + share * (ys[right] - ys[right - 1])).min(ys[right]))
 }
 
 /// Why there is no forecast.

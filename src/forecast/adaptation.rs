@@ -21,7 +21,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::{Forecast, interpolate};
+use super::{Forecast, Place, interpolate};
 
 /// Change of the logarithm of a factor, for an error one step ahead.
 const RATE: f64 = 0.07;
@@ -167,14 +167,15 @@ impl Tracker {
     ) {
         let factor = |&q: &f64| interpolate(levels, &self.factors, q).unwrap_or(0.0).exp();
         let factors: Vec<f64> = quantiles.iter().map(factor).collect();
+        let Some(middle) = Place::among(quantiles, 0.5) else { return };
+        let mut column = Vec::with_capacity(paths.len());
         for h in steps {
-            let Some(mut column) = column(paths, h) else { return };
-            let Some(median) = interpolate(quantiles, &column, 0.5) else { return };
-            for (quantile, factor) in column.iter_mut().zip(&factors) {
-                *quantile = (median + (*quantile - median) * factor).max(0.0);
-            }
+            let median = middle.read(|i| paths[i][h]);
+            let moved = |(path, factor): (&Vec<f64>, &f64)| median + (path[h] - median) * factor;
+            column.clear();
+            column.extend(paths.iter().zip(&factors).map(|each| moved(each).max(0.0)));
             column.sort_unstable_by(f64::total_cmp);
-            paths.iter_mut().zip(column).for_each(|(path, quantile)| path[h] = quantile);
+            paths.iter_mut().zip(&column).for_each(|(path, quantile)| path[h] = *quantile);
         }
     }
 }

@@ -20,6 +20,7 @@ use ndarray::{ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Place,
     features::{View, mean},
     interpolate,
     local_scale::{LocalScale, ScaleLayout},
@@ -205,7 +206,10 @@ pub fn demand(forecast: f64, scale: f64, error: f64) -> f64 {
 }
 
 fn errors_at(tables: &[Vec<f64>], q: f64) -> Vec<f64> {
-    tables.iter().map(|table| interpolate(&LEVELS, table, q).unwrap_or(0.0)).collect()
+    let place = Place::among(&LEVELS, q);
+    let at =
+        |table: &Vec<f64>| place.map_or(0.0, |p| p.read(|i| table.get(i).copied().unwrap_or(0.0)));
+    tables.iter().map(at).collect()
 }
 
 /// Quantiles of `errors` (in order of time) at [`LEVELS`], ascending; zeros without errors.

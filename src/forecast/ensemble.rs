@@ -17,6 +17,7 @@
 //!
 //! Known limit: a method that was poor for long needs a block or two to come back.
 
+use ndarray::linalg::general_mat_vec_mul;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +36,10 @@ const CLIP: f64 = 4.0;
 const NEAR: f64 = 0.1;
 /// Weight of an error in the usual error, against the origin after it.
 const MEMORY: f64 = 0.99;
-/// Rounds of the solver; more change the third digit of a weight.
+/// Most rounds of the solver; more change the third digit of a weight.
 const ROUNDS: usize = 150;
+/// A round in which every weight moves by less is the last.
+const SETTLED: f64 = 1e-6;
 
 /// Fitted methods and their weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,10 +54,14 @@ impl Ensemble {
     pub fn points(&self, view: View, out: &mut [f64]) {
         let mut path = vec![0.0; out.len()];
         out.fill(0.0);
-        for (member, weights) in self.members.iter().zip(self.weights.rows()) {
-            if weights.iter().all(|w| *w < 1e-3) {
-                continue;
-            }
+        let members = self.members.iter().zip(self.weights.rows());
+        let counts = |(_, weights): &(&Fitted, ArrayView1<f64>)| weights.iter().any(|w| *w >= 1e-3);
+        let means = members.clone().filter(counts).find_map(|(member, _)| match member {
+            Fitted::Regression(regression) => Some(regression.means(view)),
+            _ => None,
+        });
+        let view = View { means: means.as_ref(), ..view };
+        for (member, weights) in members.filter(counts) {
             member.points(view, &mut path);
             for ((y, said), weight) in out.iter_mut().zip(&path).zip(weights) {
                 *y += weight * said;
@@ -203,12 +210,18 @@ fn lowest(sums: &Array2<f64>, first: f64) -> Array1<f64> {
     if !(size > 0.0 && size.is_finite()) {
         return weights;
     }
+    let mut slope = Array1::zeros(m);
+    let mut before = weights.clone();
     for _ in 0..ROUNDS {
-        let mut slope = sums.dot(&weights) / size;
+        general_mat_vec_mul(1.0 / size, sums, &weights, 0.0, &mut slope);
         slope[0] -= first / size;
         let least = slope.iter().copied().fold(f64::INFINITY, f64::min);
+        before.assign(&weights);
         weights.zip_mut_with(&slope, |w, s| *w *= (2.0 * (least - s)).exp());
         weights /= weights.sum();
+        if weights.iter().zip(&before).all(|(w, before)| (w - before).abs() < SETTLED) {
+            break;
+        }
     }
     weights
 }

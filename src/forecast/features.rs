@@ -48,11 +48,30 @@ pub struct View<'a> {
     /// `sums[i]` is the sum of the first `i` values of the whole history, where many views share
     /// one: a mean then costs two readings.
     pub sums: Option<&'a [f64]>,
+    /// Of this origin, where several regressions share them.
+    pub means: Option<&'a Means>,
+}
+
+/// What a layout reads of means at one origin, as the load has them.
+#[derive(Debug)]
+pub struct Means {
+    windows: Vec<usize>,
+    /// How long ago each row was.
+    lags: Vec<usize>,
+    /// The level, then the mean of each window, for each lag.
+    rows: Vec<f64>,
+}
+
+impl Means {
+    fn at(&self, lag: usize, windows: &[usize]) -> Option<&[f64]> {
+        let row = self.lags.iter().position(|&known| known == lag && self.windows == windows)?;
+        self.rows.chunks(1 + windows.len()).nth(row)
+    }
 }
 
 impl<'a> View<'a> {
     pub fn new(values: &'a [f64], clock: i64) -> View<'a> {
-        View { values, clock, sums: None }
+        View { values, clock, sums: None, means: None }
     }
 
     /// The value `lag` steps before the newest one.
@@ -171,14 +190,42 @@ impl Layout {
         Readings { values: history.values.iter().map(|&v| scaling.seen(v)).collect(), means }
     }
 
+    /// All means that a row at the origin of `view` is made of.
+    pub fn means(&self, view: View) -> Means {
+        let earlier = |&length: &usize| (1..=self.known(view, length)).map(move |k| k * length);
+        let lags = [0].into_iter().chain(self.seasons.iter().flat_map(earlier)).collect();
+        let mut means = Means { windows: self.means.clone(), lags, rows: Vec::new() };
+        means.lags.iter().for_each(|&lag| self.read_means(view, lag, &mut means.rows));
+        means
+    }
+
+    /// Appends the level of `lag` steps ago and the rolling means, each the sum of the one before
+    /// and some more.
+    fn read_means(&self, view: View, lag: usize, to: &mut Vec<f64>) {
+        to.push(view.mean(lag, LEVEL));
+        let (mut sum, mut read) = (0.0, 0);
+        for &window in &self.means {
+            sum += view.window(lag + read, window - read).iter().sum::<f64>();
+            read = window;
+            to.push(sum / window as f64);
+        }
+    }
+
+    /// Seasons of `length` steps that are read.
+    fn known(&self, view: View, length: usize) -> usize {
+        ((view.values.len() - self.recent()) / length).min(SEASONS)
+    }
+
     /// Replaces `row` by the columns at the origin of `seen`.
     pub fn row(&self, seen: Seen, row: &mut Vec<f64>) {
         row.clear();
-        let level = seen.level(0, self);
+        let mut means = Vec::with_capacity(1 + self.means.len());
+        seen.means(0, self, &mut means);
+        let level = means[0];
         let unit = seen.scaling.unit(level);
         let relative = |seen: f64| (seen - level) / unit;
         row.extend((0..self.lags).map(|lag| relative(seen.value(lag))));
-        row.extend((0..self.means.len()).map(|i| relative(seen.mean(0, self, i))));
+        row.extend(means[1..].iter().map(|&mean| relative(mean)));
         if let Some(w) = self.extremes {
             let (low, high) = range(seen.view.window(0, w));
             row.extend([low, high].map(|load| relative(seen.scaling.seen(load))));
@@ -200,11 +247,13 @@ impl Layout {
         let means = peak + 1;
         row.resize(means + m, 0.0);
         let unit_now = seen.scaling.unit(level);
-        let known = ((seen.view.values.len() - self.recent()) / length).min(SEASONS);
+        let known = self.known(seen.view, length);
+        let mut of_then = Vec::with_capacity(1 + m);
         let mut weight = (1.0 - FADE) / (1.0 - FADE.powi(known as i32));
         for k in 1..=known {
             let lag = k * length;
-            let then = seen.level(lag, self);
+            seen.means(lag, self, &mut of_then);
+            let then = of_then[0];
             let unit = seen.scaling.unit(then);
             row[start] += weight * (then - level) / unit_now;
             let mut highest = f64::NEG_INFINITY;
@@ -218,8 +267,8 @@ impl Layout {
                 row[paths + i] += weight * value;
             }
             row[peak] += weight * highest;
-            for i in 0..m {
-                row[means + i] += weight * (seen.mean(lag, self, i) - then) / unit;
+            for (i, mean) in of_then[1..].iter().enumerate() {
+                row[means + i] += weight * (mean - then) / unit;
             }
             weight *= FADE;
         }
@@ -300,7 +349,7 @@ mod tests {
         let layout = Layout::new(300, 12, &[40]);
         let mut shared = Vec::new();
         for scaling in SCALINGS {
-            let view = View { values: &values, clock: 7, sums: Some(&sums) };
+            let view = View { sums: Some(&sums), ..View::new(&values, 7) };
             let readings = layout.readings(view, scaling);
             layout.row(Seen { view, scaling, readings: Some(&readings) }, &mut shared);
             let direct = row(&layout, &values, scaling);

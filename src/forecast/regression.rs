@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ForecastError,
-    features::{Layout, Scaling, Seen, View},
+    features::{Layout, Means, Scaling, Seen, View},
 };
 use ridge::{FittedRidge, Moments, all_within, within};
 
@@ -54,6 +54,11 @@ impl Regression {
 
     pub fn context(&self) -> usize {
         self.layout.context()
+    }
+
+    /// All means that a forecast from the origin of `view` is made of.
+    pub fn means(&self, view: View) -> Means {
+        self.layout.means(view)
     }
 
     /// Forecast of `out.len()` steps from the origin of `view`.

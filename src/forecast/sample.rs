@@ -48,6 +48,7 @@ impl<'a> Sample<'a> {
             values: &self.filled[..=origin],
             clock: self.clock + origin as i64,
             sums: Some(&self.sums),
+            means: None,
         }
     }
 

@@ -91,15 +91,17 @@ fn autocorrelation(values: &[f64]) -> Vec<f64> {
         return Vec::new();
     }
     let trend = line(values);
-    let size = (2 * n).next_power_of_two();
+    // Lags up to half the length do not meet the other end of so long a circle.
+    let size = (n + n / 2 + 1).next_power_of_two();
     let mut buffer: Vec<Complex<f64>> = (0..size)
         .map(|i| if i < n { values[i] - trend.0 - trend.1 * i as f64 } else { 0.0 })
         .map(|v| Complex::new(v, 0.0))
         .collect();
-    let mut planner = FftPlanner::new();
-    planner.plan_fft_forward(size).process(&mut buffer);
+    // Of what is real and symmetric the transform is its own inverse, but for the size.
+    let transform = FftPlanner::new().plan_fft_forward(size);
+    transform.process(&mut buffer);
     buffer.iter_mut().for_each(|c| *c = Complex::new(c.norm_sqr(), 0.0));
-    planner.plan_fft_inverse(size).process(&mut buffer);
+    transform.process(&mut buffer);
     let variance = buffer[0].re / n as f64;
     if variance <= 0.0 || !variance.is_finite() {
         return Vec::new();
@@ -113,8 +115,10 @@ fn hills(correlation: &[f64]) -> Vec<usize> {
         .filter(|&lag| {
             let reach = (lag / 10).max(1);
             let end = (lag + reach + 1).min(correlation.len());
-            let around = correlation[lag - reach..end].iter().copied();
-            correlation[lag] > 0.0 && around.fold(f64::MIN, f64::max) <= correlation[lag]
+            let below = |c: &f64| *c <= correlation[lag];
+            // On a slope the neighbours tell.
+            let (before, after) = (&correlation[lag - reach..lag], &correlation[lag + 1..end]);
+            correlation[lag] > 0.0 && after.iter().all(below) && before.iter().rev().all(below)
         })
         .collect();
     hills.sort_by(|&a, &b| correlation[b].total_cmp(&correlation[a]));

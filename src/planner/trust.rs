@@ -189,9 +189,9 @@ impl Gate {
             return None;
         }
         let mut errors: Vec<f64> = self.bar_errors.iter().copied().collect();
-        errors.sort_by(f64::total_cmp);
         let top = (errors.len() - 1) as f64;
-        Some(SCORED.map(|q| (last + errors[(q * top).ceil() as usize]).max(0.0)))
+        let mut at = |rank| *errors.select_nth_unstable_by(rank, f64::total_cmp).1;
+        Some(SCORED.map(|q| (last + at((q * top).ceil() as usize)).max(0.0)))
     }
 
     /// The verdict, for the planner and for people.

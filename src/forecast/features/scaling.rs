@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LEVEL, Layout, View};
+use super::{Layout, View};
 
 /// What differences are taken of.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -81,23 +81,20 @@ impl<'a> Seen<'a> {
         }
     }
 
-    pub(super) fn level(&self, lag: usize, layout: &Layout) -> f64 {
-        match self.readings {
-            Some(readings) => readings.means[self.place(lag, layout)],
-            None => self.scaling.seen(self.view.mean(lag, LEVEL)),
+    /// Replaces `to` by the level of `lag` steps ago and the rolling means of the layout.
+    pub(super) fn means(&self, lag: usize, layout: &Layout, to: &mut Vec<f64>) {
+        to.clear();
+        if let Some(readings) = self.readings {
+            let width = 1 + layout.means.len();
+            let from = (self.view.values.len() - 1 - lag) * width;
+            to.extend_from_slice(&readings.means[from..from + width]);
+            return;
         }
-    }
-
-    /// Rolling mean number `i` of the layout.
-    pub(super) fn mean(&self, lag: usize, layout: &Layout, i: usize) -> f64 {
-        match self.readings {
-            Some(readings) => readings.means[self.place(lag, layout) + 1 + i],
-            None => self.scaling.seen(self.view.mean(lag, layout.means[i])),
+        match self.view.means.and_then(|means| means.at(lag, &layout.means)) {
+            Some(shared) => to.extend_from_slice(shared),
+            None => layout.read_means(self.view, lag, to),
         }
-    }
-
-    fn place(&self, lag: usize, layout: &Layout) -> usize {
-        (self.view.values.len() - 1 - lag) * (1 + layout.means.len())
+        to.iter_mut().for_each(|load| *load = self.scaling.seen(*load));
     }
 }
 
