@@ -28,9 +28,13 @@ impl Regret {
     }
 
     /// What is carried on from a decision: nothing once the planned change was made, in full.
-    /// Windows and rate limits may put it off, which is no reason to forget it.
+    /// Windows and rate limits may put it off, which is no reason to forget it. What the rule's
+    /// count costs while it decides alone is no reason to change it once the forecast may.
     #[must_use]
     pub fn carried(self, decision: &Decision) -> Regret {
+        if !decision.trust.acts() {
+            return Regret::default();
+        }
         let Some(used) = &decision.forecast else { return self };
         let made =
             used.planned != decision.current_replicas && used.planned == decision.desired_replicas;

@@ -45,6 +45,9 @@ fn a_change_waits_until_staying_has_cost_as_much() {
     let decision = held.plan();
     assert_eq!((decision.recommendation, decision.desired_replicas), (3, 6));
     assert_eq!(Regret(held.regret).carried(&decision), Regret(23.0));
+    // While the rule decides alone nothing adds up.
+    held.trust.trusted = false;
+    assert_eq!(Regret(held.regret).carried(&held.plan()), Regret(0.0));
     // Upwards at price 40 staying with 2 costs 2 + 40 x 0.9 x (5 / 9)^(1/3) = 31.6, seven cost 7 +
     // 40 x 0.5 x 5^(-4/3) = 9.3: the difference pays for a change at once.
     let short = World { current: 2, ready: 2, price: 40.0, ..world.clone() };
