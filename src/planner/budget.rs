@@ -27,6 +27,8 @@ const INTEGRAL_MAX: f64 = 4.0;
 const INTEGRAL_MIN: f64 = -6.0;
 /// An overloaded step is at first worth this many typical fleets for a step, over the budget.
 const FIRST_PRICE: f64 = 0.1;
+/// What a decision says a larger budget would change: one percentage point.
+pub const LARGER: f64 = 0.01;
 /// A change is worth this share of a typical fleet for a step, times the root of the steps of the
 /// lookahead: noise grows with the root of time, so what is worth waiting for does too.
 const CHANGE: f64 = 0.7;
@@ -56,6 +58,7 @@ impl Budget {
     pub fn prices(self, step: Duration, lookahead: usize) -> Prices {
         Prices {
             overload: self.price(),
+            overload_larger_budget: self.price() * self.budget / (self.budget + LARGER),
             change: CHANGE * self.typical() * (lookahead as f64).sqrt(),
             start: self.start_cost.as_secs_f64() / step.as_secs_f64().max(1e-3),
         }

@@ -34,6 +34,8 @@ impl Default for Predictive {
 pub struct Prices {
     /// One overloaded step.
     pub overload: f64,
+    /// The same if the overload budget were [`super::budget::LARGER`] larger.
+    pub overload_larger_budget: f64,
     /// One change of the count, however large.
     pub change: f64,
     /// One replica's start.
@@ -57,6 +59,10 @@ pub struct ForecastUsed {
     pub peak_high: f64,
     /// The count at which replicas and priced risk together cost least.
     pub cheapest: u32,
+    /// The same if the overload budget were one percentage point larger, all else being equal: what
+    /// the difference costs is what the stricter budget is paid with.
+    #[serde(default)]
+    pub cheapest_larger_budget: u32,
     /// The cheapest count, or the current one until a change pays.
     pub planned: u32,
     /// What staying has cost since the count was last changed to the planned one, in replica steps.
@@ -71,11 +77,14 @@ pub fn read(input: &PlanInput) -> Option<ForecastUsed> {
     let ahead = Ahead::new(forecast, input);
     let peak = |q| forecast.peak(ahead.end, q).filter(|v| v.is_finite());
     let arrival = Risk::new(forecast, ahead.end - 1)?;
-    let (cheapest, cost_of_staying) = if input.capacity > 0.0 && input.capacity.is_finite() {
-        let cheapest = ahead.cheapest(&arrival, input);
-        (cheapest, cost_of_staying(&arrival, cheapest, input))
+    let known = input.capacity > 0.0 && input.capacity.is_finite();
+    let (cheapest, cheapest_larger_budget, cost_of_staying) = if known {
+        let cheapest = |price| ahead.cheapest(&arrival, input, price);
+        let now = cheapest(input.prices.overload);
+        let larger = cheapest(input.prices.overload_larger_budget);
+        (now, larger, cost_of_staying(&arrival, now, input))
     } else {
-        (input.current_replicas, None)
+        (input.current_replicas, input.current_replicas, None)
     };
     let regret = input.regret.after(cost_of_staying);
     let dropped = input.current_replicas.saturating_sub(cheapest);
@@ -92,6 +101,7 @@ pub fn read(input: &PlanInput) -> Option<ForecastUsed> {
         peak_median: peak(0.5)?,
         peak_high: peak(0.9)?,
         cheapest,
+        cheapest_larger_budget,
         planned,
         regret: regret.0,
         patience,
@@ -134,8 +144,8 @@ impl Ahead<'_> {
         Ahead { forecast, behind, end }
     }
 
-    fn cheapest(&self, arrival: &Risk, input: &PlanInput) -> u32 {
-        let (capacity, price) = (input.capacity, input.prices.overload);
+    fn cheapest(&self, arrival: &Risk, input: &PlanInput, price: f64) -> u32 {
+        let capacity = input.capacity;
         let mut least = arrival.cheapest(capacity, price);
         for h in self.behind..self.end - 1 {
             if least >= input.current_replicas {

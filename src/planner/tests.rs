@@ -112,7 +112,13 @@ impl World {
             utilization_window: self.utilization_window,
             forecast: self.forecast.as_ref(),
             lookahead: Duration::from_secs(3),
-            prices: Prices { overload: self.price, change: 10.0, start: 2.0 },
+            prices: Prices {
+                overload: self.price,
+                // As of a budget of 1 %.
+                overload_larger_budget: self.price / 2.0,
+                change: 10.0,
+                start: 2.0,
+            },
             regret: Regret(self.regret),
             trust: &self.trust,
             history: &self.history,

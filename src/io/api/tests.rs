@@ -47,6 +47,7 @@ pub fn snapshot() -> Snapshot {
         peak_median: 3.0,
         peak_high: 4.5,
         cheapest: 5,
+        cheapest_larger_budget: 4,
         planned: 5,
         regret: 0.0,
         patience: 3.0,

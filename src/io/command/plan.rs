@@ -6,13 +6,14 @@
 //! that started them, and requests only by its balancer; ask that one's API
 //! (`/v1/services/{service}/plan`).
 
+mod explain;
+
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
-use comfy_table::{Table, presets};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
     shutdown.cancel();
     running.stopped().await;
     output::print(&match args.format {
-        Format::Table => format!("{}\n", table(&plans)),
+        Format::Table => explain::all(&plans),
         Format::Json => format!("{:#}\n", as_json(&plans)),
     })
 }
@@ -117,29 +118,6 @@ async fn evaluated(service: &Service, begun: Time) {
     while service.snapshot().decisions.last().is_none_or(|decision| decision.time < begun) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn table(plans: &[(String, Decision)]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["service", "replicas", "desired", "basis", "utilization", "reason"]);
-    for (name, decision) in plans {
-        let utilization = decision.utilization.map(|u| format!("{:.0} %", 100.0 * u));
-        table.add_row([
-            name.clone(),
-            decision.current_replicas.to_string(),
-            decision.desired_replicas.to_string(),
-            format!("{:?}", decision.basis).to_lowercase(),
-            utilization.unwrap_or_else(|| "-".into()),
-            decision.reason.clone(),
-        ]);
-    }
-    let mut text = table.trim_fmt();
-    let notes = plans.iter().flat_map(|(name, d)| d.notes.iter().map(move |note| (name, note)));
-    for (name, note) in notes {
-        text.push_str(&format!("\n{name}: {note}"));
-    }
-    text
 }
 
 fn as_json(plans: &[(String, Decision)]) -> serde_json::Value {

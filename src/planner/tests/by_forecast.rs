@@ -8,7 +8,11 @@ fn a_trusted_forecast_decides_both_ways() {
     check(&predictive(), 3, 2, Basis::Forecast);
     // At price 40 the sixth saves 40 x 0.5 x (5^(-2/3) - 5^(-1)) = 2.8, the seventh 1.66, the
     // eighth 0.97.
-    check(&World { price: 40.0, ..predictive() }, 7, 2, Basis::Forecast);
+    let dear = World { price: 40.0, ..predictive() };
+    check(&dear, 7, 2, Basis::Forecast);
+    // With twice the budget, at half the price, the seventh would save only 0.83.
+    let larger = dear.plan().forecast.map(|used| used.cheapest_larger_budget);
+    assert_eq!(larger, Some(6));
     // 1 replica leaves a risk of 0.5 x 5^(-1/4) = 0.334, 2 leave 0.5 x 5^(-3/2) = 0.045: worth 0.87
     // at price 3.
     let low = World { forecast: Some(forecast(0.8)), price: 3.0, ..predictive() };
