@@ -5,6 +5,7 @@
 //! a file without any error gives a [`Config`]. Known limit: a check over two keys, one of them
 //! wrong, is made with the default of the wrong one.
 
+pub mod labels;
 mod policy;
 mod section;
 mod service;
@@ -47,10 +48,14 @@ pub fn parse_with_env(text: &str, vars: &[(String, String)]) -> Result<Config, V
         return Err(section::syntax(text, &syntax_errors));
     }
     let report = Report::new(text);
-    let config = report.read(table.get_ref(), |root| Config {
-        api: root.table("api", |s| read_api(s, &Env(vars))),
-        store: root.table("store", |s| read_store(s, &Env(vars))),
-        services: read_services(root),
+    let config = report.read(table.get_ref(), |root| {
+        let discovery = root.table("discovery", read_discovery);
+        Config {
+            api: root.table("api", |s| read_api(s, &Env(vars))),
+            store: root.table("store", |s| read_store(s, &Env(vars))),
+            services: read_services(root, discovery.is_some()),
+            discovery,
+        }
     });
     check_addresses(&report, &config);
     report.finish(config)
@@ -100,10 +105,16 @@ fn read_store(s: &mut Section, env: &Env) -> Store {
     }
 }
 
-fn read_services(root: &mut Section) -> BTreeMap<String, Service> {
+fn read_discovery(s: &mut Section) -> Option<Discovery> {
+    let host = s.optional("host", service::engine_address);
+    s.or("docker", false, value::boolean).then_some(Discovery { host })
+}
+
+fn read_services(root: &mut Section, discovery: bool) -> BTreeMap<String, Service> {
     let services = root.tables("services", service::read);
-    if root.is_empty_table("services") {
-        let message = "no service to scale; add a table such as [services.web] with a `target`";
+    if root.is_empty_table("services") && !discovery {
+        let message = "no service to scale; add a table such as [services.web] with a `target`, \
+                       or [discovery] with `docker = true`";
         root.error("services", message.into());
     }
     services.into_iter().filter_map(|(name, service)| Some((name, service?))).collect()
@@ -149,7 +160,9 @@ fn clash(a: SocketAddr, b: SocketAddr) -> bool {
 pub struct Config {
     pub api: Api,
     pub store: Store,
-    /// By name, at least one.
+    /// Whether services are found by the labels of their containers, too.
+    pub discovery: Option<Discovery>,
+    /// By name; at least one, or `discovery`.
     pub services: BTreeMap<String, Service>,
 }
 
@@ -171,6 +184,13 @@ pub struct Store {
     pub retention: Duration,
     /// Folder of model files; `<path>/models` unless given.
     pub models: PathBuf,
+}
+
+/// Services are found by the labels of the containers of an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Discovery {
+    /// As of [`DockerTarget`].
+    pub host: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -192,15 +192,7 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
             _ => Err(format!("{text:?} is no label; write \"key=value\"")),
         }
     });
-    let host = s.optional("host", |value| {
-        let text = value::text(value)?;
-        match ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
-            true => Ok(text),
-            false => {
-                Err(format!("{text:?} is no engine address; write unix:///…, tcp://… or http://…"))
-            }
-        }
-    });
+    let host = s.optional("host", engine_address);
     let port = s.optional("port", value::integer(1..=u32::from(u16::MAX)));
     DockerTarget {
         label,
@@ -208,6 +200,17 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
         // Within 16 bits, as just read.
         port: port.map(|p| p as u16),
         stop_timeout: read_stop_timeout(s),
+    }
+}
+
+/// Where a Docker engine answers.
+pub fn engine_address(value: &DeValue) -> value::Read<String> {
+    let text = value::text(value)?;
+    match ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(text),
+        false => {
+            Err(format!("{text:?} is no engine address; write unix:///…, tcp://… or http://…"))
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use tokio::sync::OnceCell;
 use crate::image;
 
 /// On everything that a test makes, with the test's service as its value.
-const TEST_LABEL: &str = "foresail.test";
+pub const TEST_LABEL: &str = "test.foresail";
 
 /// The port that workers listen on.
 pub const PORT: u16 = 8000;

@@ -7,6 +7,8 @@ mod relay;
 mod restart;
 mod serve;
 
+mod discovery;
+
 use std::time::Duration;
 
 use bollard::models::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -32,8 +32,10 @@ impl Relay {
         self.remove_socket();
         let listener = UnixListener::bind(self.path()).expect("bind");
         self.accepting = Some(tokio::spawn(async move {
+            // Open connections end with the listener.
+            let mut connections = JoinSet::new();
             while let Ok((mut client, _)) = listener.accept().await {
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let mut engine = connect().await;
                     // Either side may hang up at any time.
                     let _ = copy_bidirectional(&mut client, &mut engine).await;

@@ -10,13 +10,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Service, Shared, blocking};
+use super::{Service, Services, Shared, blocking};
 use crate::balancer;
 use crate::fleet::Command;
 use crate::forecast::Model;
 use crate::forecast::challenge::learn;
 use crate::io::actuator::Actuator;
 use crate::io::collector::MetricsSource;
+use crate::io::store::Store;
 use crate::series::Time;
 
 /// Longest wait for the target to answer one reading; longer counts as unreadable.
@@ -160,28 +161,39 @@ fn publish(shared: &Arc<Shared>) {
 
 /// Writes what the store and the decision log hold in memory, each flush interval and once at the
 /// end.
-pub(super) async fn flush(services: Vec<Service>, interval: Duration, shutdown: CancellationToken) {
+pub(super) async fn flush(
+    services: Services,
+    store: Arc<Store>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         let last = tokio::select! {
             () = shutdown.cancelled() => true,
             _ = ticks.tick() => false,
         };
-        for service in &services {
-            let shared = service.shared.clone();
-            blocking(move || flush_decisions(&shared)).await;
+        let services = services.all();
+        for service in services.values() {
+            save(service).await;
         }
-        if let Some(service) = services.first() {
-            let shared = service.shared.clone();
-            if let Err(error) = blocking(move || shared.store.flush(Utc::now())).await {
+        let store = store.clone();
+        if let Err(error) = blocking(move || store.flush(Utc::now())).await {
+            for service in services.values() {
                 service.shared.store_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "recorded load not written; it stays in memory");
             }
+            tracing::warn!(%error, "recorded load not written; it stays in memory");
         }
         if last {
             return;
         }
     }
+}
+
+/// Writes what is kept for this service outside the store.
+pub(super) async fn save(service: &Service) {
+    let shared = service.shared.clone();
+    blocking(move || flush_decisions(&shared)).await;
 }
 
 fn flush_decisions(shared: &Shared) {

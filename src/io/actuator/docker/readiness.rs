@@ -76,7 +76,8 @@ impl Readiness {
 async fn answers(address: SocketAddr, own: Option<SocketAddr>) -> Option<Place> {
     tokio::select! {
         true = accepts(own) => Some(Place::Own),
-        open = stays_open(address) => open.then_some(Place::Published),
+        true = stays_open(address) => Some(Place::Published),
+        else => None,
     }
 }
 
