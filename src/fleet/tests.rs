@@ -17,7 +17,7 @@ fn fleet() -> Fleet {
 }
 
 fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
-    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed }
+    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed, outdated: false }
 }
 
 fn stop(id: &str) -> Command {

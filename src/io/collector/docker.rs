@@ -55,7 +55,15 @@ impl DockerSource {
     /// # Errors
     /// [`MetricsError::Unavailable`] if the engine's address is malformed.
     pub fn connect(target: &DockerTarget) -> Result<DockerSource, MetricsError> {
-        let engine = Engine::new(target.host.as_deref()).map_err(MetricsError::Unavailable)?;
+        DockerSource::at(target.host.as_deref())
+    }
+
+    /// As [`DockerSource::connect`], for the engine at `host`, else the usual one.
+    ///
+    /// # Errors
+    /// As of [`DockerSource::connect`].
+    pub fn at(host: Option<&str>) -> Result<DockerSource, MetricsError> {
+        let engine = Engine::new(host).map_err(MetricsError::Unavailable)?;
         Ok(DockerSource { engine, streams: Mutex::default() })
     }
 

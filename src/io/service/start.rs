@@ -176,6 +176,14 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
             let metrics = DockerSource::connect(docker).map_err(|e| refused(e.to_string()))?;
             Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
         }
+        config::Target::Compose(compose) => {
+            let refused =
+                |reason: String| StartError::Target { service: settings.name.clone(), reason };
+            let actuator = DockerActuator::compose(compose).map_err(|e| refused(e.to_string()))?;
+            let metrics =
+                DockerSource::at(compose.host.as_deref()).map_err(|e| refused(e.to_string()))?;
+            Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
+        }
     }
 }
 
