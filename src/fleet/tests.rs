@@ -56,6 +56,20 @@ fn a_replica_seen_before_its_start_answered_is_not_counted_twice() {
 }
 
 #[test]
+fn the_outdated_leave_first() {
+    let mut f = fleet();
+    let old = ReplicaReport { outdated: true, ..report("old", true, false) };
+    // Otherwise ours would go before others', the one that starts before those that serve.
+    let reports = [report("new", true, true), old, report("starting", false, true)];
+    f.observe(at(0), &reports, |id| u32::from(id == "old"));
+    assert_eq!(f.reconcile(at(1), 2), []);
+    check_phases(
+        &f,
+        &[("new", Phase::Ready), ("old", Phase::Draining), ("starting", Phase::Starting)],
+    );
+}
+
+#[test]
 fn replicas_that_were_there_before_are_ready_and_not_measured() {
     let mut f = fleet();
     f.observe(at(0), &[report("a", true, false)], |_| 0);

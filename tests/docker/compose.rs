@@ -10,6 +10,7 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use foresail::config::ComposeTarget;
 use foresail::io::actuator::docker::{CLONE_LABEL, DockerActuator};
 use foresail::io::actuator::{Actuator, ActuatorError};
+use foresail::planner::Decision;
 use foresail::series::Time;
 
 use crate::bench::{Bench, PORT, eventually, get, ready, report, say_left_out, with_engine};
@@ -340,11 +341,12 @@ async fn serve_scales_a_running_project_up_and_down() {
         project.compose(&["up", "--detach"]);
         for replicas in [3, 1] {
             let mut serve = Serve::start(&configuration(project, replicas)).await;
-            let all = async || (project.listed().len() == replicas).then_some(());
-            eventually("Compose lists as many", all).await;
-            let ready = |it: &foresail::planner::Decision| it.ready_replicas == replicas as u32;
+            let count = replicas as u32;
+            let ready = |it: &Decision| (it.ready_replicas, it.current_replicas) == (count, count);
             let decision = serve.decision("with all of them ready", Time::MIN_UTC, ready).await;
             assert_eq!(decision.notes, [""; 0]);
+            let all = async || (project.listed().len() == replicas).then_some(());
+            eventually("Compose lists as many", all).await;
             let answered = async || get(serve.balancer, "/work").await.ok().filter(|it| *it == 200);
             eventually("requests are answered", answered).await;
             serve.stop().await;

@@ -33,3 +33,34 @@ async fn stays_open(address: SocketAddr) -> bool {
         Err(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_address_that_answers_is_taken() {
+        let bind = async || TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let listener = bind().await;
+        let open = listener.local_addr().expect("bound");
+        let closed = bind().await.local_addr().expect("bound");
+        let check = async |published, own, expected: Option<SocketAddr>| {
+            assert_eq!(answering(published, own).await, expected, "{published} {own:?}");
+        };
+        check(closed, Some(open), Some(open)).await;
+        check(open, Some(closed), Some(open)).await;
+        check(open, None, Some(open)).await;
+        check(closed, Some(closed), None).await;
+        check(closed, None, None).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_at_once_reached_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let closes = async { drop(listener.accept().await) };
+        let (found, ()) = tokio::join!(answering(address, None), closes);
+        assert_eq!(found, None);
+    }
+}
