@@ -29,7 +29,7 @@ pub async fn run(inventory: Inventory, supervisor: Arc<Supervisor>, shutdown: Ca
     let mut releases = JoinSet::new();
     loop {
         changes.mark_unchanged();
-        match inventory.labelled(ENABLE).await {
+        match inventory.labelled(vec![ENABLE.to_owned()]).await {
             Ok(listed) => discovery.apply(listed, &mut releases).await,
             Err(error) => discovery.note(vec![error.to_string()]),
         }
@@ -120,6 +120,9 @@ fn labelled(summary: ContainerSummary) -> Option<Labelled> {
 fn shares(a: &Target, b: &Target) -> bool {
     match (a, b) {
         (Target::Docker(a), Target::Docker(b)) => a.label == b.label,
+        (Target::Compose(a), Target::Compose(b)) => {
+            (&a.project, &a.service) == (&b.project, &b.service)
+        }
         _ => false,
     }
 }

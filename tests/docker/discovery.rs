@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 use crate::bench::{Bench, eventually, eventually_within, fetch, with_engine};
 use crate::relay::Relay;
@@ -18,8 +19,12 @@ use crate::relay::Relay;
 /// most of it takes a fifth of a second, which is printed.
 const BY_EVENTS: Duration = Duration::from_secs(10);
 
+/// Whoever discovers finds every container on the engine that opts in, also another test's.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_come_change_and_go_with_their_containers() {
+    let _alone = ALONE.lock().await;
     with_engine("discovery", async |bench| {
         let mut serve = Serve::start(None).await;
         let name = bench.service.as_str();
@@ -73,6 +78,7 @@ async fn services_come_change_and_go_with_their_containers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_happened_while_the_engine_was_away_is_made_up_for() {
+    let _alone = ALONE.lock().await;
     with_engine("made-up", async |bench| {
         let mut relay = Relay::absent();
         let mut serve = Serve::start(Some(&relay.host())).await;

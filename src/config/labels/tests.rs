@@ -192,6 +192,34 @@ fn hostile_labels_stay_labels() {
 }
 
 #[test]
+fn a_compose_service_needs_no_name() {
+    let of = |name: &str, project: &str, service: &str, labels: &[(&str, &str)]| {
+        let mut container = container(name, 0, labels);
+        container.labels.remove(SERVICE);
+        let labels = [("project", project), ("service", service), ("oneoff", "False")];
+        let labels = labels.map(|(key, value)| (format!("com.docker.compose.{key}"), value.into()));
+        container.labels.extend(labels);
+        container
+    };
+    let services = check(vec![of("shop_web_1", "shop", "web", &[("port", "80")])], &[]);
+    let text = "[services.web]\n\
+                target = { compose = { project = \"shop\", service = \"web\", port = 80 } }";
+    assert_eq!(services, crate::config::parse(text).expect("a good file").services);
+    // Another project's `web` is another service, and wants another name.
+    let (shop, blog) = (of("shop_web_1", "shop", "web", &[]), of("blog_web_1", "blog", "web", &[]));
+    let taken = "container shop_web_1: service web is already that of container blog_web_1";
+    assert_eq!(check(vec![shop.clone(), blog.clone()], &[taken]).len(), 1);
+    let mut named = blog.clone();
+    named.labels.insert(SERVICE.to_owned(), "blog-web".to_owned());
+    let services = check(vec![shop.clone(), named], &[]);
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["blog-web", "web"]);
+    // What `docker-compose run` makes is no replica.
+    let mut one_off = shop;
+    one_off.labels.insert("com.docker.compose.oneoff".to_owned(), "True".to_owned());
+    assert!(check(vec![one_off], &[]).is_empty());
+}
+
+#[test]
 fn only_true_opts_in() {
     let none: [&str; 0] = [];
     assert!(

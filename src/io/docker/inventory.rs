@@ -93,12 +93,16 @@ impl Inventory {
         self.shared.changes.subscribe()
     }
 
-    /// Every container with `label` (`key` or `key=value`), in any state, as the engine sees it now.
+    /// Every container with all of these labels (`key` or `key=value`), in any state, as the engine
+    /// sees it now.
     ///
     /// # Errors
     /// [`EngineError`], as the engine answers or does not.
-    pub async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
-        let filters = HashMap::from([("label", vec![label])]);
+    pub async fn labelled(
+        &self,
+        labels: Vec<String>,
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = HashMap::from([("label", labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let docker = self.shared.heard(self.shared.engine.docker())?;
         let listing = self.shared.engine.call(PATIENCE, docker.list_containers(Some(options)));

@@ -15,9 +15,12 @@ pub struct ActorLock {
 /// `None` if another process acts on the same target. Child processes need no lock: nobody else has
 /// them.
 pub fn acquire(service: &str, target: &Target) -> Option<ActorLock> {
-    let Target::Docker(docker) = target else { return Some(ActorLock { _file: None }) };
     let mut hasher = DefaultHasher::new();
-    (&docker.host, &docker.label).hash(&mut hasher);
+    match target {
+        Target::Process(_) => return Some(ActorLock { _file: None }),
+        Target::Docker(docker) => (&docker.host, &docker.label).hash(&mut hasher),
+        Target::Compose(it) => (&it.host, &it.project, &it.service).hash(&mut hasher),
+    }
     let path = std::env::temp_dir().join(format!("foresail-{:016x}.lock", hasher.finish()));
     let file = match File::options().create(true).truncate(false).write(true).open(&path) {
         Ok(file) => file,

@@ -218,6 +218,8 @@ impl Supervisor {
     }
 
     fn connect(&self, settings: &config::Service) -> Result<Target, StartError> {
+        let key = format!("services.{}.target", settings.name);
+        let refused = |reason| StartError::Engine { key: key.clone(), reason };
         match &settings.target {
             config::Target::Process(process) => {
                 let actuator = ProcessActuator::new(&settings.name, process);
@@ -225,11 +227,15 @@ impl Supervisor {
                 Ok(Target { actuator: Arc::new(actuator), metrics })
             }
             config::Target::Docker(docker) => {
-                let key = format!("services.{}.target", settings.name);
-                let refused = |reason| StartError::Engine { key: key.clone(), reason };
                 let inventory = self.engine(docker.host.as_deref()).map_err(refused)?;
                 let actuator = DockerActuator::on(inventory.clone(), &settings.name, docker)
                     .map_err(|e| refused(e.to_string()))?;
+                let metrics = Arc::new(DockerSource::on(inventory));
+                Ok(Target { actuator: Arc::new(actuator), metrics })
+            }
+            config::Target::Compose(compose) => {
+                let inventory = self.engine(compose.host.as_deref()).map_err(refused)?;
+                let actuator = DockerActuator::compose_on(inventory.clone(), compose);
                 let metrics = Arc::new(DockerSource::on(inventory));
                 Ok(Target { actuator: Arc::new(actuator), metrics })
             }

@@ -1,24 +1,15 @@
-//! I/O: whether replicas without a health check of their own answer: by connecting to them.
+//! I/O: which replicas have answered, so that those that go on need not be probed anew each round.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
+use super::probe;
 use crate::fleet::ReplicaId;
 
-/// Longest wait for a replica to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Docker accepts connections to a published port before the container listens, and then closes
-/// them; one that stays open this long has reached the container.
-const STAYS_OPEN: Duration = Duration::from_millis(200);
-
-/// Which replicas have answered, and where: to hear it again is cheaper than the first time.
+/// Who has answered, and where: to hear it again is cheaper than the first time.
 #[derive(Debug, Default)]
 pub struct Readiness {
     proofs: Mutex<HashMap<ReplicaId, Proof>>,
@@ -29,37 +20,31 @@ pub struct Readiness {
 #[derive(Debug, Clone)]
 struct Proof {
     seen: Arc<ContainerInspectResponse>,
-    place: Place,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
-    /// Which tells at once, where it can be reached.
-    Own,
-    /// Which Docker holds open whatever the replica does; to ask there again would tell nothing.
-    Published,
+    address: SocketAddr,
 }
 
 impl Readiness {
-    /// Whether the container accepts connections, at its own address or at the published one.
-    pub async fn of(
+    /// Where the container accepts connections; `None` if it does not.
+    pub async fn answering(
         &self,
         seen: &Arc<ContainerInspectResponse>,
-        address: SocketAddr,
+        published: SocketAddr,
         own: Option<SocketAddr>,
-    ) -> bool {
+    ) -> Option<SocketAddr> {
         let id = seen.id.clone().unwrap_or_default();
         let proof = self.proofs().get(&id).filter(|proof| Arc::ptr_eq(&proof.seen, seen)).cloned();
-        let place = match proof.map(|proof| proof.place) {
-            Some(Place::Published) => return true,
-            Some(Place::Own) if accepts(own).await => return true,
-            _ => answers(address, own).await,
+        let address = match proof.map(|proof| proof.address) {
+            // Its own address tells at once.
+            Some(address) if Some(address) == own && probe::accepts(own).await => return own,
+            // The published one Docker holds open whatever the replica does: it would tell nothing.
+            Some(address) if Some(address) != own => return Some(address),
+            _ => probe::answering(published, own).await,
         };
-        match place {
-            Some(place) => self.proofs().insert(id, Proof { seen: seen.clone(), place }),
+        match address {
+            Some(address) => self.proofs().insert(id, Proof { seen: seen.clone(), address }),
             None => self.proofs().remove(&id),
         };
-        place.is_some()
+        address
     }
 
     /// Forgets the containers that are not to be kept.
@@ -69,31 +54,6 @@ impl Readiness {
 
     fn proofs(&self) -> MutexGuard<'_, HashMap<ReplicaId, Proof>> {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where the replica accepts connections; `None` if it does not.
-async fn answers(address: SocketAddr, own: Option<SocketAddr>) -> Option<Place> {
-    tokio::select! {
-        true = accepts(own) => Some(Place::Own),
-        true = stays_open(address) => Some(Place::Published),
-        else => None,
-    }
-}
-
-async fn accepts(own: Option<SocketAddr>) -> bool {
-    let Some(own) = own else { return false };
-    let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(own));
-    matches!(connect.await, Ok(Ok(_)))
-}
-
-/// Whether a connection to `address` is accepted, and not closed at once.
-async fn stays_open(address: SocketAddr) -> bool {
-    let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-    let Ok(Ok(mut stream)) = connect.await else { return false };
-    match tokio::time::timeout(STAYS_OPEN, stream.read(&mut [0])).await {
-        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
-        Err(_) => true,
     }
 }
 
@@ -118,16 +78,19 @@ mod tests {
         let (first, second) = (anew(), anew());
 
         // A published port stays open whoever is behind it, so the first proof counts.
-        assert!(readiness.of(&first, published_address, None).await);
+        let check = async |seen, own, expected| {
+            assert_eq!(readiness.answering(seen, published_address, own).await, expected);
+        };
+        check(&first, None, Some(published_address)).await;
         drop(published);
-        assert!(readiness.of(&first, published_address, None).await);
-        assert!(!readiness.of(&second, published_address, None).await, "seen anew");
-        assert!(!readiness.of(&first, published_address, None).await, "the proof is gone");
+        check(&first, None, Some(published_address)).await;
+        check(&second, None, None).await;
+        check(&first, None, None).await;
 
         // Its own address is asked each time.
-        assert!(readiness.of(&second, published_address, Some(own_address)).await);
+        check(&second, Some(own_address), Some(own_address)).await;
         drop(own);
-        assert!(!readiness.of(&second, published_address, Some(own_address)).await);
+        check(&second, Some(own_address), None).await;
         readiness.retain(|_| false);
         assert!(readiness.proofs().is_empty());
     }
