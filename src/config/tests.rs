@@ -77,6 +77,23 @@ fn one_service_with_a_target_is_enough() {
 }
 
 #[test]
+fn discovery_needs_no_service() {
+    let config = ok("[discovery]\ndocker = true\nhost = \"tcp://engine:2375\"\n");
+    assert_eq!(config.discovery, Some(Discovery { host: Some("tcp://engine:2375".into()) }));
+    assert!(config.services.is_empty());
+    assert_eq!(ok(WEB).discovery, None);
+    check("[discovery]\ndocker = false\n", &["services: no service to scale"]);
+    check(
+        "[discovery]\ndocker = 1\nhost = \"x\"\n[services]\n",
+        &[
+            "2: discovery.docker: 1 is not true or false",
+            "3: discovery.host: \"x\" is no engine address",
+            "4: services: no service to scale",
+        ],
+    );
+}
+
+#[test]
 fn values_arrive_where_they_belong() {
     let config = ok(&web(
         "mode = \"act\"\npolicy = \"target_tracking\"\ndemand = \"requests_per_second\"\n\

@@ -57,7 +57,7 @@ async fn services_come_change_and_go_with_their_containers() {
         assert_eq!(eventually("two replicas are ready", two).await["mode"], "act");
         assert!(!serve.notes().await.iter().any(|note| note.contains(name)));
         let clones = bench.clones().await;
-        assert_eq!(clones.len(), 1);
+        assert!(!clones.is_empty());
 
         // New settings by a redeploy, beside a clone with the labels from before.
         bench.kill(&acting).await;
@@ -68,8 +68,9 @@ async fn services_come_change_and_go_with_their_containers() {
         let differs = format!("container {name}-foresail-1: its labels are not those of");
         assert!(serve.notes().await.iter().any(|note| note.starts_with(&differs)));
 
-        bench.kill(&clones[0]).await;
-        bench.kill(&observed).await;
+        for id in clones.iter().chain([&observed]) {
+            bench.kill(id).await;
+        }
         serve.soon("let go with its last container", gone).await;
         serve.stop().await;
     })

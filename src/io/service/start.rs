@@ -348,3 +348,43 @@ async fn restore(
     };
     Ok(Service { shared: Arc::new(shared) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_comes_and_goes_beside_the_others() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let text = |balancer: &str| {
+            format!(
+                "api = {{ listen = \"127.0.0.1:0\" }}\nstore = {{ path = {:?} }}\n[services.web]\n\
+                 target = {{ process = {{ command = [\"true\"] }} }}\nbalancer = {balancer}\n",
+                folder.path()
+            )
+        };
+        let config = config::parse(&text("{ listen = \"127.0.0.1:0\" }")).expect("a good file");
+        let mut second = config.services["web"].clone();
+        second.name = "api".to_owned();
+        let shutdown = CancellationToken::new();
+        let running = start(config, shutdown.clone()).await.expect("free ports");
+        let names = || running.services.all().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(), ["web"]);
+
+        running.supervisor.start(&second).await.expect("a free port");
+        assert_eq!(names(), ["api", "web"]);
+        let address = running.services.get("api").and_then(|api| api.proxy_address());
+        second.balancer.as_mut().expect("given").listen = address.expect("it listens");
+        let taken = running.supervisor.start(&second).await.expect_err("its port is taken");
+        assert!(taken.to_string().starts_with("services.api.balancer.listen = "), "{taken}");
+
+        let released = running.supervisor.release("api");
+        assert_eq!(names(), ["web"], "gone at once");
+        released.await;
+        running.supervisor.start(&second).await.expect("its port is free again");
+        assert_eq!(names(), ["api", "web"]);
+        running.supervisor.release("nobody").await;
+        shutdown.cancel();
+        running.stopped().await;
+    }
+}
