@@ -17,6 +17,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// who gives up too early throws away what was about to work.
 pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// On the container that stands for the lock against a second Foresail; it is no replica of anybody.
+pub const LOCK_LABEL: &str = "foresail.lock";
+
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -72,6 +75,11 @@ impl Engine {
             "`{host}` is no engine address: write `unix:///path/to/docker.sock` or \
              `tcp://host:port`"
         ))
+    }
+
+    /// As it was given: `unix://…` or `tcp://…`.
+    pub fn address(&self) -> &str {
+        &self.host
     }
 
     /// A client for [`Engine::call`].

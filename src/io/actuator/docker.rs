@@ -32,7 +32,7 @@ use tokio::net::TcpStream;
 use super::{Actuator, ActuatorError};
 use crate::config::DockerTarget;
 use crate::fleet::{ReplicaId, ReplicaReport};
-use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
+use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, LOCK_LABEL, PATIENCE};
 
 pub use template::{CLONE_LABEL, cpu_limit, is_running};
 
@@ -101,7 +101,9 @@ impl DockerActuator {
     }
 
     fn carries_label(&self, labels: Option<&HashMap<String, String>>) -> bool {
-        let Some(labels) = labels else { return false };
+        let Some(labels) = labels.filter(|labels| !labels.contains_key(LOCK_LABEL)) else {
+            return false;
+        };
         match self.target.label.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(&self.target.label),
