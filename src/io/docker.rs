@@ -1,5 +1,7 @@
 //! I/O: where the Docker engine is, and what its answers mean; shared by actuator and collector.
 
+pub mod inventory;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

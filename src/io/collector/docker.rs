@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bollard::Docker;
 use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
-use bollard::query_parameters::{InspectContainerOptions, StatsOptionsBuilder};
+use bollard::query_parameters::StatsOptionsBuilder;
 use chrono::Utc;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -21,7 +21,8 @@ use super::{MetricsError, MetricsSource, Reading};
 use crate::config::DockerTarget;
 use crate::fleet::{Replica, ReplicaId};
 use crate::io::actuator::docker::{cpu_limit, is_running};
-use crate::io::docker::{Engine, EngineError, PATIENCE};
+use crate::io::docker::inventory::Inventory;
+use crate::io::docker::{Engine, EngineError};
 use crate::series::Time;
 
 /// Containers that are asked at the same time.
@@ -30,7 +31,7 @@ const CONCURRENCY: usize = 16;
 /// The containers of one engine.
 #[derive(Debug)]
 pub struct DockerSource {
-    engine: Engine,
+    inventory: Inventory,
     streams: Mutex<HashMap<ReplicaId, Stream>>,
 }
 
@@ -56,13 +57,18 @@ impl DockerSource {
     /// [`MetricsError::Unavailable`] if the engine's address is malformed.
     pub fn connect(target: &DockerTarget) -> Result<DockerSource, MetricsError> {
         let engine = Engine::new(target.host.as_deref()).map_err(MetricsError::Unavailable)?;
-        Ok(DockerSource { engine, streams: Mutex::default() })
+        Ok(DockerSource::on(Inventory::follow(engine)))
+    }
+
+    /// Shares what others know of the engine's containers.
+    pub fn on(inventory: Inventory) -> DockerSource {
+        DockerSource { inventory, streams: Mutex::default() }
     }
 
     /// The newest measurement of each replica; opens and closes streams so that there is one for
     /// each.
     fn newest(&self, replicas: &[Replica]) -> Result<Vec<Option<Usage>>, EngineError> {
-        let docker = self.engine.docker()?;
+        let docker = self.inventory.engine().docker()?;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|id, stream| {
             !stream.task.is_finished() && replicas.iter().any(|replica| replica.id == *id)
@@ -80,9 +86,7 @@ impl DockerSource {
         replica: &ReplicaId,
         usage: Option<Usage>,
     ) -> Result<Option<Reading>, EngineError> {
-        let docker = self.engine.docker()?;
-        let request = docker.inspect_container(replica, None::<InspectContainerOptions>);
-        let seen = match self.engine.call(PATIENCE, request).await {
+        let seen = match self.inventory.inspect(replica).await {
             Ok(seen) => seen,
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(error) => {
