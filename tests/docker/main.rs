@@ -2,9 +2,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
+mod gate;
 mod image;
 mod relay;
 mod restart;
+mod safety;
+mod scale;
 mod serve;
 
 use std::time::Duration;

@@ -114,9 +114,7 @@ impl DockerActuator {
     }
 
     fn carries_label(&self, labels: Option<&HashMap<String, String>>) -> bool {
-        let Some(labels) = labels.filter(|labels| !labels.contains_key(LOCK_LABEL)) else {
-            return false;
-        };
+        let Some(labels) = labels.filter(|labels| !is_foreign(labels)) else { return false };
         match self.target.label.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(&self.target.label),
@@ -357,6 +355,13 @@ impl Actuator for DockerActuator {
     fn shutdown(&self, _grace: Duration) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+}
+
+/// Whether a container is none of a service's whatever other labels it has: the lock, or one that
+/// Compose has run for a single command.
+fn is_foreign(labels: &HashMap<String, String>) -> bool {
+    labels.contains_key(LOCK_LABEL)
+        || labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
 }
 
 fn container(summary: ContainerSummary) -> Option<Container> {

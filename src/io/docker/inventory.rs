@@ -24,7 +24,7 @@ use futures_util::TryStreamExt;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Engine, EngineError, PATIENCE};
+use super::{Engine, EngineError, LOCK_LABEL, PATIENCE};
 
 /// How long a missed event may go unnoticed.
 const RELIST: Duration = Duration::from_secs(30);
@@ -220,6 +220,10 @@ async fn follow(shared: Arc<Shared>) {
 /// The container that an event is about: it is the actor, or joins or leaves the network that is.
 fn container_of(event: &EventMessage) -> Option<String> {
     let actor = event.actor.as_ref()?;
+    // Once a second the lock is renewed, which changes no replica.
+    if actor.attributes.as_ref().is_some_and(|labels| labels.contains_key(LOCK_LABEL)) {
+        return None;
+    }
     match event.typ {
         Some(EventMessageTypeEnum::NETWORK) => actor.attributes.as_ref()?.get("container").cloned(),
         _ => actor.id.clone(),
@@ -358,6 +362,8 @@ mod tests {
         check(&joined, Some("c"));
         check(r#"{"Type":"network","Action":"create","Actor":{"ID":"n"}}"#, None);
         check(r#"{"Type":"container"}"#, None);
+        let lock = r#"{"ID":"c","Attributes":{"foresail.lock":"foresail.service=web"}}"#;
+        check(&format!(r#"{{"Type":"container","Action":"update","Actor":{lock}}}"#), None);
         check("{}", None);
     }
 }
