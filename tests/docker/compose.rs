@@ -10,6 +10,8 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use foresail::config::ComposeTarget;
 use foresail::io::actuator::docker::{CLONE_LABEL, DockerActuator};
 use foresail::io::actuator::{Actuator, ActuatorError};
+use foresail::io::docker::Engine;
+use foresail::io::docker::inventory::Inventory;
 use foresail::planner::Decision;
 use foresail::series::Time;
 
@@ -107,7 +109,8 @@ networks:
     }
 
     fn actuator(&self) -> DockerActuator {
-        DockerActuator::compose(&self.target()).expect("a well-formed target")
+        let engine = Engine::new(None).expect("as of the other tests");
+        DockerActuator::compose(Inventory::follow(engine), &self.target())
     }
 }
 

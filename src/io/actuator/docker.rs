@@ -13,11 +13,11 @@
 //! a container are not in its clone. A change of the template reaches later clones only.
 
 mod compose;
-mod probe;
+mod readiness;
 mod selection;
 mod template;
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use bollard::models::{
     ContainerInspectResponse, ContainerSummaryStateEnum as State, NetworkConnectRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder,
 };
 use chrono::Utc;
 use futures_util::future::BoxFuture;
@@ -35,11 +35,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{Actuator, ActuatorError};
 use crate::config::{ComposeTarget, DockerTarget};
 use crate::fleet::{ReplicaId, ReplicaReport};
+use crate::io::docker::inventory::Inventory;
 use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
 
-pub use template::{CLONE_LABEL, cpu_limit, is_running};
-
-use self::selection::{Container, Selection};
+use self::readiness::Readiness;
+use self::selection::Container;
+pub use self::selection::Selection;
+pub use self::template::{CLONE_LABEL, cpu_limit, is_running};
 
 /// Containers that are asked at the same time.
 const CONCURRENCY: usize = 16;
@@ -53,6 +55,8 @@ pub struct DockerActuator {
     port: Option<u16>,
     stop_timeout: Duration,
     engine: Engine,
+    inventory: Inventory,
+    readiness: Readiness,
     notes: Mutex<Vec<String>>,
 }
 
@@ -63,43 +67,56 @@ impl DockerActuator {
     /// # Errors
     /// [`ActuatorError::Refused`] if the target's label or engine address is malformed.
     pub fn connect(service: &str, target: &DockerTarget) -> Result<DockerActuator, ActuatorError> {
+        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
+        DockerActuator::on(Inventory::follow(engine), service, target)
+    }
+
+    /// As [`DockerActuator::connect`], but shares what others know of the engine's containers.
+    ///
+    /// # Errors
+    /// [`ActuatorError::Refused`] if the target's label is malformed.
+    pub fn on(
+        inventory: Inventory,
+        service: &str,
+        target: &DockerTarget,
+    ) -> Result<DockerActuator, ActuatorError> {
         if target.label.split('=').next().is_none_or(str::is_empty) {
             let reason = format!("`{}` is no container label: write `key=value`", target.label);
             return Err(ActuatorError::Refused(reason));
         }
         let selection = Selection::Label(target.label.clone());
-        let DockerTarget { host, port, stop_timeout, .. } = target;
-        DockerActuator::new(service, selection, host.as_deref(), *port, *stop_timeout)
+        let DockerTarget { port, stop_timeout, .. } = target;
+        Ok(DockerActuator::new(inventory, service, selection, *port, *stop_timeout))
     }
 
-    /// As [`DockerActuator::connect`], for one service of a Compose project.
-    ///
-    /// # Errors
-    /// [`ActuatorError::Refused`] if the target's engine address is malformed.
-    pub fn compose(target: &ComposeTarget) -> Result<DockerActuator, ActuatorError> {
-        let ComposeTarget { project, service, host, port, stop_timeout } = target.clone();
-        let selection = Selection::Compose { project, service: service.clone() };
-        DockerActuator::new(&service, selection, host.as_deref(), port, stop_timeout)
+    /// The replicas of one service of a Compose project.
+    pub fn compose(inventory: Inventory, target: &ComposeTarget) -> DockerActuator {
+        let ComposeTarget { service, port, stop_timeout, .. } = target;
+        DockerActuator::new(inventory, service, target.into(), *port, *stop_timeout)
     }
 
     fn new(
+        inventory: Inventory,
         service: &str,
         selection: Selection,
-        host: Option<&str>,
         port: Option<u16>,
         stop_timeout: Duration,
-    ) -> Result<DockerActuator, ActuatorError> {
-        let engine = Engine::new(host).map_err(ActuatorError::Refused)?;
-        let (service, notes) = (service.to_owned(), Mutex::default());
-        Ok(DockerActuator { service, selection, port, stop_timeout, engine, notes })
+    ) -> DockerActuator {
+        DockerActuator {
+            service: service.to_owned(),
+            selection,
+            port,
+            stop_timeout,
+            engine: inventory.engine().clone(),
+            inventory,
+            readiness: Readiness::default(),
+            notes: Mutex::default(),
+        }
     }
 
     /// Every container of the service, in any state; oldest first.
     async fn selected(&self) -> Result<Vec<Container>, EngineError> {
-        let docker = self.engine.docker()?;
-        let filters = HashMap::from([("label", self.selection.filters())]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let found = self.engine.call(PATIENCE, docker.list_containers(Some(options))).await?;
+        let found = self.inventory.labelled(&self.selection.labels()[0]).await?;
         let mut containers = found
             .into_iter()
             .filter_map(|summary| self.selection.container(summary))
@@ -119,7 +136,7 @@ impl DockerActuator {
     async fn reports(&self) -> Result<Vec<ReplicaReport>, EngineError> {
         let containers = self.selected().await?;
         let mut notes = match selection::template_of(&containers) {
-            Some(template) => match self.inspect(&template.id).await {
+            Some(template) => match self.inventory.inspect(&template.id).await {
                 Ok(seen) => {
                     let obstacle = self.name_prefix(template).err();
                     obstacle.into_iter().chain(template::notes(&seen, self.port)).collect()
@@ -138,8 +155,10 @@ impl DockerActuator {
         notes.extend(compose::notes(&self.selection, redeploying, count));
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
 
+        self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
+        let published_on = self.engine.published_on().await;
         let replicas = containers.iter().filter(|container| selection::is_replica(container));
-        let reports = replicas.map(|container| self.report(container, outdated(container)));
+        let reports = replicas.map(|it| self.report(it, outdated(it), published_on));
         // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
         let reports = stream::iter(reports.collect::<Vec<_>>());
         let reports = reports.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
@@ -151,6 +170,7 @@ impl DockerActuator {
         &self,
         container: &Container,
         outdated: bool,
+        published_on: IpAddr,
     ) -> Result<Option<ReplicaReport>, EngineError> {
         let (id, managed) = (container.id.clone(), container.clone);
         let (ready, address, exited) = (false, None, false);
@@ -162,20 +182,19 @@ impl DockerActuator {
             }
             _ => {}
         }
-        let seen = match self.inspect(&unready.id).await {
+        let seen = match self.inventory.inspect(&unready.id).await {
             Ok(seen) => seen,
             Err(EngineError::Missing(_)) => return Ok(None),
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(_) => return Ok(Some(unready)),
         };
-        let published_on = self.engine.published_on().await;
         let published = template::address(&seen, self.port, published_on);
         // Another machine's containers may have the addresses of ours.
         let own = template::own_address(&seen, self.port).filter(|_| published_on.is_loopback());
         let health = template::healthy(&seen);
         let running = template::is_running(&seen);
         let answering = match published.filter(|_| running && health != Some(false)) {
-            Some(published) => probe::answering(published, own).await,
+            Some(published) => self.readiness.of(&seen, published, own).await,
             None => None,
         };
         // Nothing to connect to: a worker without a port is as ready as it gets.

@@ -15,15 +15,17 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions, lock};
+use super::{Service, Services, Shared, blocking, calendar, decisions};
 use crate::balancer;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
 use crate::io::actuator::process::ProcessActuator;
 use crate::io::artifact::in_use;
 use crate::io::calendar::Watch;
 use crate::io::collector::docker::DockerSource;
+use crate::io::docker::Engine;
+use crate::io::docker::inventory::Inventory;
 use crate::io::store::{Store, StoreError, demand_series};
 use crate::io::{api, proxy};
 
@@ -52,7 +54,6 @@ pub struct Running {
     actuators: Vec<Arc<dyn Actuator>>,
     flush: tokio::task::JoinHandle<()>,
     stop_flush: CancellationToken,
-    _locks: Vec<lock::ActorLock>,
 }
 
 /// Starts the store, the API, and runner and proxy of each service.
@@ -67,8 +68,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let api_listener = listen("api.listen".into(), config.api.listen).await?;
     let api_address = api_listener.local_addr().unwrap_or(config.api.listen);
 
+    let mut engines = Engines::default();
     let mut prepared = Vec::new();
-    let mut locks = Vec::new();
     for settings in config.services.values() {
         let proxy = match &settings.balancer {
             Some(b) => {
@@ -77,17 +78,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             }
             None => None,
         };
-        let target = connect(settings)?;
-        let lock = match settings.mode {
-            Mode::Act => lock::acquire(&settings.name, &settings.target),
-            Mode::Observe => None,
-        };
-        let mode = if lock.is_some() { Mode::Act } else { Mode::Observe };
-        if mode != settings.mode {
-            tracing::warn!(service = settings.name, "another Foresail acts on it: only observing");
-        }
-        locks.extend(lock);
-        let service = restore(&config, settings, mode, &store, proxy.as_ref()).await?;
+        let target = connect(settings, &mut engines)?;
+        let service = restore(&config, settings, &store, proxy.as_ref()).await?;
         prepared.push((service, target, proxy));
     }
 
@@ -113,17 +105,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let stop_flush = CancellationToken::new();
     let all: Vec<Service> = services.values().cloned().collect();
     let flush = tokio::spawn(runner::flush(all, config.store.flush_interval, stop_flush.clone()));
-    Ok(Running {
-        services,
-        api_address,
-        edges,
-        runners,
-        commands,
-        actuators,
-        flush,
-        stop_flush,
-        _locks: locks,
-    })
+    Ok(Running { services, api_address, edges, runners, commands, actuators, flush, stop_flush })
 }
 
 impl Running {
@@ -161,7 +143,10 @@ async fn listen(key: String, address: SocketAddr) -> Result<TcpListener, StartEr
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { key, address, error })
 }
 
-fn connect(settings: &config::Service) -> Result<Target, StartError> {
+/// What is known of each engine, by its address; shared by the services on it.
+type Engines = BTreeMap<Option<String>, Inventory>;
+
+fn connect(settings: &config::Service, engines: &mut Engines) -> Result<Target, StartError> {
     match &settings.target {
         config::Target::Process(process) => {
             let actuator = ProcessActuator::new(&settings.name, process);
@@ -171,31 +156,41 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
         config::Target::Docker(docker) => {
             let refused =
                 |reason: String| StartError::Target { service: settings.name.clone(), reason };
-            let actuator = DockerActuator::connect(&settings.name, docker)
+            let inventory = inventory(engines, docker.host.as_deref()).map_err(refused)?;
+            let actuator = DockerActuator::on(inventory.clone(), &settings.name, docker)
                 .map_err(|e| refused(e.to_string()))?;
-            let metrics = DockerSource::connect(docker).map_err(|e| refused(e.to_string()))?;
+            let metrics = DockerSource::on(inventory);
             Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
         }
         config::Target::Compose(compose) => {
-            let refused =
-                |reason: String| StartError::Target { service: settings.name.clone(), reason };
-            let actuator = DockerActuator::compose(compose).map_err(|e| refused(e.to_string()))?;
-            let metrics =
-                DockerSource::at(compose.host.as_deref()).map_err(|e| refused(e.to_string()))?;
+            let refused = |reason| StartError::Target { service: settings.name.clone(), reason };
+            let inventory = inventory(engines, compose.host.as_deref()).map_err(refused)?;
+            let actuator = DockerActuator::compose(inventory.clone(), compose);
+            let metrics = DockerSource::on(inventory);
             Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
         }
     }
+}
+
+/// What is known of the engine at `host`, shared by all of its services.
+fn inventory(engines: &mut Engines, host: Option<&str>) -> Result<Inventory, String> {
+    let host = host.map(str::to_owned);
+    if let Some(inventory) = engines.get(&host) {
+        return Ok(inventory.clone());
+    }
+    let inventory = Inventory::follow(Engine::new(host.as_deref())?);
+    engines.insert(host, inventory.clone());
+    Ok(inventory)
 }
 
 /// The service as its recorded load, its model in use and its last decisions left it.
 async fn restore(
     config: &Config,
     settings: &config::Service,
-    mode: Mode,
     store: &Arc<Store>,
     proxy: Option<&TcpListener>,
 ) -> Result<Service, StartError> {
-    let mut state = State::new(settings.clone(), mode);
+    let mut state = State::new(settings.clone(), settings.mode);
     let folder = config.store.path.join(&settings.name).join("decisions");
     let (store_, models, name) =
         (store.clone(), config.store.models.clone(), settings.name.clone());
