@@ -86,7 +86,7 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
         stop_timeout: Duration::from_secs(1),
     };
     let inventory = Inventory::follow(Engine::new(None).expect("an address"));
-    let actuator = DockerActuator::on("bench", &target, inventory.clone()).expect("a target");
+    let actuator = DockerActuator::on(inventory.clone(), "bench", &target).expect("a target");
     let source = DockerSource::on(inventory);
     let source = if files { source } else { source.without_files() };
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -127,7 +127,8 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
 fn replica(report: &ReplicaReport) -> Replica {
     let (since, created) = (Utc::now(), Utc::now());
     let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, false);
-    Replica { id: report.id.clone(), phase, since, created, address, in_flight, managed }
+    let (id, outdated) = (report.id.clone(), false);
+    Replica { id, phase, since, created, address, in_flight, managed, outdated }
 }
 
 /// What the engine uses while nobody asks it, in per cent of a core.

@@ -149,10 +149,12 @@ impl DockerActuator {
             },
             None => vec![self.selection.nothing_to_clone()],
         };
-        let outdated = |container: &Container| selection::is_outdated(&containers, container);
         let redeploying = selection::is_redeploying(&containers, Utc::now());
-        let count = containers.iter().filter(|it| outdated(it)).count();
+        let old = |container: &Container| selection::is_outdated(&containers, container);
+        let count = containers.iter().filter(|it| old(it)).count();
         notes.extend(compose::notes(&self.selection, redeploying, count));
+        // Who is about to be replaced by its user is not replaced by us.
+        let outdated = |container: &Container| !redeploying && old(container);
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
 
         self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
