@@ -86,7 +86,7 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
         stop_timeout: Duration::from_secs(1),
     };
     let inventory = Inventory::follow(Engine::new(None).expect("an address"));
-    let actuator = DockerActuator::on("bench", &target, inventory.clone()).expect("a target");
+    let actuator = DockerActuator::on(inventory.clone(), "bench", &target).expect("a target");
     let source = DockerSource::on(inventory);
     let source = if files { source } else { source.without_files() };
     let mut ticks = tokio::time::interval(Duration::from_secs(1));

@@ -248,7 +248,8 @@ impl DockerActuator {
         let docker = self.engine.docker()?;
         let mut attempt = 0;
         loop {
-            let name = format!("{prefix}{}", next.saturating_add(attempt));
+            // In growing steps, past many that others may have taken.
+            let name = format!("{prefix}{}", next.saturating_add((1 << attempt) - 1));
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let request = docker.create_container(Some(options), blueprint.body.clone());
             match self.engine.call(CHANGE_PATIENCE, request).await {
