@@ -112,7 +112,7 @@ fn read_services(root: &mut Section) -> BTreeMap<String, Service> {
 /// Two listeners on one address, or two services over the same containers, would fight.
 fn check_addresses(report: &Report, config: &Config) {
     let mut taken = vec![("api.listen".to_string(), config.api.listen)];
-    let mut labels: BTreeMap<_, &str> = BTreeMap::new();
+    let mut selections: BTreeMap<_, &str> = BTreeMap::new();
     for (name, service) in &config.services {
         if let Some(balancer) = &service.balancer {
             let key = format!("services.{name}.balancer.listen");
@@ -125,13 +125,18 @@ fn check_addresses(report: &Report, config: &Config) {
             }
             taken.push((key, balancer.listen));
         }
-        if let Target::Docker(docker) = &service.target
-            && let Some(other) = labels.insert((&docker.host, &docker.label), name)
-        {
+        let (host, selection, own) = match &service.target {
+            Target::Process(_) => continue,
+            Target::Docker(it) => (&it.host, format!("label `{}`", it.label), "label"),
+            Target::Compose(it) => {
+                let selection = format!("service `{}` of project `{}`", it.service, it.project);
+                (&it.host, selection, "Compose service")
+            }
+        };
+        if let Some(other) = selections.insert((host, selection.clone()), name) {
             let message = format!(
-                "label `{}` also selects the containers of service `{other}`; each service needs \
-                 its own label",
-                docker.label
+                "{selection} also selects the containers of service `{other}`; each service \
+                 needs its own {own}"
             );
             report.error_at(&format!("services.{name}.target"), message);
         }
@@ -220,6 +225,7 @@ pub enum Capacity {
 pub enum Target {
     Process(ProcessTarget),
     Docker(DockerTarget),
+    Compose(ComposeTarget),
 }
 
 /// Child processes of Foresail on this machine.
@@ -245,6 +251,19 @@ pub struct DockerTarget {
     /// Engine address; `DOCKER_HOST` or the default socket without one.
     pub host: Option<String>,
     /// Container port that serves requests; the lowest exposed one without it.
+    pub port: Option<u16>,
+    pub stop_timeout: Duration,
+}
+
+/// The containers of one service of a Compose project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComposeTarget {
+    /// As `docker compose ls` shows it: the project's folder unless its user named it.
+    pub project: String,
+    /// The key under `services` in the Compose file.
+    pub service: String,
+    /// As of [`DockerTarget`].
+    pub host: Option<String>,
     pub port: Option<u16>,
     pub stop_timeout: Duration,
 }

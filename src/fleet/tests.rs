@@ -17,7 +17,7 @@ fn fleet() -> Fleet {
 }
 
 fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
-    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed }
+    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed, outdated: false }
 }
 
 fn stop(id: &str) -> Command {
@@ -53,6 +53,20 @@ fn a_replica_seen_before_its_start_answered_is_not_counted_twice() {
     f.observe(at(1), &[report("a", false, true)], |_| 0);
     f.started(at(0), at(2), "a".into());
     assert_eq!(f.current_replicas(), 1);
+}
+
+#[test]
+fn the_outdated_leave_first() {
+    let mut f = fleet();
+    let old = ReplicaReport { outdated: true, ..report("old", true, false) };
+    // Otherwise ours would go before others', the one that starts before those that serve.
+    let reports = [report("new", true, true), old, report("starting", false, true)];
+    f.observe(at(0), &reports, |id| u32::from(id == "old"));
+    assert_eq!(f.reconcile(at(1), 2), []);
+    check_phases(
+        &f,
+        &[("new", Phase::Ready), ("old", Phase::Draining), ("starting", Phase::Starting)],
+    );
 }
 
 #[test]

@@ -168,6 +168,11 @@ impl Bench {
         self.labelled(&[CLONE_LABEL, &format!("{TEST_LABEL}={}", self.service)]).await
     }
 
+    /// Ids of all containers of this test, in any state.
+    pub async fn made(&self) -> Vec<String> {
+        self.labelled(&[&format!("{TEST_LABEL}={}", self.service)]).await
+    }
+
     /// Whether the engine has done `action` to a clone of this service since `since`.
     pub async fn clone_event(&self, action: &str, since: Time) -> Option<()> {
         let label = format!("{TEST_LABEL}={}", self.service);

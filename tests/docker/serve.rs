@@ -114,7 +114,7 @@ impl Serve {
             "#
         );
         let config = foresail::config::parse(&text).expect("a valid configuration");
-        assert!(matches!(config.services["web"].target, Target::Docker(_)));
+        assert!(!matches!(config.services["web"].target, Target::Process(_)));
         std::fs::write(&file, text).expect("write the configuration");
         let mut child = Command::new(env!("CARGO_BIN_EXE_foresail"))
             .args(["serve", "--config"])

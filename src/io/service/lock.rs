@@ -19,6 +19,7 @@ use self::file::{FileLock, Try};
 use self::lease::{BEAT, Lease};
 use super::Shared;
 use crate::config::{Mode, Target};
+use crate::io::actuator::docker::Selection;
 
 /// Whether this process may act on one target. The lock is released when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -56,6 +57,7 @@ pub fn keep(shared: &Arc<Shared>, tasks: &TaskTracker) -> ActorLock {
     let place = match &shared.config.target {
         Target::Process(_) => return ActorLock { contest: None, _release },
         Target::Docker(docker) => Place::new(docker.host.as_deref(), vec![docker.label.clone()]),
+        Target::Compose(it) => Place::new(it.host.as_deref(), Selection::from(it).labels()),
     };
     let contest = Arc::new(Mutex::new(Contest { lease: Lease::new(), neighbour: None }));
     match place {

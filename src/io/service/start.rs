@@ -156,21 +156,31 @@ fn connect(settings: &config::Service, engines: &mut Engines) -> Result<Target, 
         config::Target::Docker(docker) => {
             let refused =
                 |reason: String| StartError::Target { service: settings.name.clone(), reason };
-            let inventory = match engines.get(&docker.host) {
-                Some(inventory) => inventory.clone(),
-                None => {
-                    let engine = Engine::new(docker.host.as_deref()).map_err(refused)?;
-                    let inventory = Inventory::follow(engine);
-                    engines.insert(docker.host.clone(), inventory.clone());
-                    inventory
-                }
-            };
+            let inventory = inventory(engines, docker.host.as_deref()).map_err(refused)?;
             let actuator = DockerActuator::on(inventory.clone(), &settings.name, docker)
                 .map_err(|e| refused(e.to_string()))?;
             let metrics = DockerSource::on(inventory);
             Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
         }
+        config::Target::Compose(compose) => {
+            let refused = |reason| StartError::Target { service: settings.name.clone(), reason };
+            let inventory = inventory(engines, compose.host.as_deref()).map_err(refused)?;
+            let actuator = DockerActuator::compose(inventory.clone(), compose);
+            let metrics = DockerSource::on(inventory);
+            Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
+        }
     }
+}
+
+/// What is known of the engine at `host`, shared by all of its services.
+fn inventory(engines: &mut Engines, host: Option<&str>) -> Result<Inventory, String> {
+    let host = host.map(str::to_owned);
+    if let Some(inventory) = engines.get(&host) {
+        return Ok(inventory.clone());
+    }
+    let inventory = Inventory::follow(Engine::new(host.as_deref())?);
+    engines.insert(host, inventory.clone());
+    Ok(inventory)
 }
 
 /// The service as its recorded load, its model in use and its last decisions left it.

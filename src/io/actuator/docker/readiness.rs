@@ -1,4 +1,4 @@
-//! I/O: whether replicas without a health check of their own answer: by connecting to them.
+//! I/O: whether, and where, replicas answer: by connecting to them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -41,25 +41,30 @@ enum Place {
 }
 
 impl Readiness {
-    /// Whether the container accepts connections, at its own address or at the published one.
+    /// Where the container accepts connections: at its own address, else at the published one.
+    /// Foresail in a container cannot reach what is published on its host's loopback, but shares a
+    /// network with the replicas.
     pub async fn of(
         &self,
         seen: &Arc<ContainerInspectResponse>,
         address: SocketAddr,
         own: Option<SocketAddr>,
-    ) -> bool {
+    ) -> Option<SocketAddr> {
         let id = seen.id.clone().unwrap_or_default();
         let proof = self.proofs().get(&id).filter(|proof| Arc::ptr_eq(&proof.seen, seen)).cloned();
         let place = match proof.map(|proof| proof.place) {
-            Some(Place::Published) => return true,
-            Some(Place::Own) if accepts(own).await => return true,
+            Some(Place::Published) => return Some(address),
+            Some(Place::Own) if accepts(own).await => return own,
             _ => answers(address, own).await,
         };
         match place {
             Some(place) => self.proofs().insert(id, Proof { seen: seen.clone(), place }),
             None => self.proofs().remove(&id),
         };
-        place.is_some()
+        match place? {
+            Place::Own => own,
+            Place::Published => Some(address),
+        }
     }
 
     /// Forgets the containers that are not to be kept.
@@ -117,16 +122,18 @@ mod tests {
         let (first, second) = (anew(), anew());
 
         // A published port stays open whoever is behind it, so the first proof counts.
-        assert!(readiness.of(&first, published_address, None).await);
+        let at = Some(published_address);
+        assert_eq!(readiness.of(&first, published_address, None).await, at);
         drop(published);
-        assert!(readiness.of(&first, published_address, None).await);
-        assert!(!readiness.of(&second, published_address, None).await, "seen anew");
-        assert!(!readiness.of(&first, published_address, None).await, "the proof is gone");
+        assert_eq!(readiness.of(&first, published_address, None).await, at);
+        assert_eq!(readiness.of(&second, published_address, None).await, None, "seen anew");
+        assert_eq!(readiness.of(&first, published_address, None).await, None, "its proof is gone");
 
         // Its own address is asked each time.
-        assert!(readiness.of(&second, published_address, Some(own_address)).await);
+        let at = Some(own_address);
+        assert_eq!(readiness.of(&second, published_address, at).await, at);
         drop(own);
-        assert!(!readiness.of(&second, published_address, Some(own_address)).await);
+        assert_eq!(readiness.of(&second, published_address, at).await, None);
         readiness.retain(|_| false);
         assert!(readiness.proofs().is_empty());
     }
