@@ -1,9 +1,10 @@
 //! I/O: a restricted way to the engine: a proxy that lets some calls pass, refuses all others and
 //! remembers what was asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,6 +26,8 @@ pub struct Gate {
 pub struct Seen {
     pub passed: BTreeSet<Call>,
     pub refused: BTreeSet<Call>,
+    /// When each call came last.
+    last: HashMap<Call, Instant>,
 }
 
 impl Gate {
@@ -52,6 +55,10 @@ impl Gate {
         format!("unix://{}/docker.sock", self.folder.path().display())
     }
 
+    pub fn last(&self, call: &str) -> Option<Instant> {
+        self.seen.lock().expect("no panic").last.get(call).copied()
+    }
+
     pub fn seen(&self) -> Seen {
         self.seen.lock().expect("no panic").clone()
     }
@@ -72,6 +79,7 @@ async fn pass(
     let passed = passes(&call);
     {
         let mut seen = seen.lock().expect("no panic");
+        seen.last.insert(call.clone(), Instant::now());
         if passed {
             seen.passed.insert(call.clone())
         } else {

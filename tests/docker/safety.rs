@@ -1,6 +1,8 @@
 //! I/O: who may act, on what, and with which rights: two Foresails, bystanders, a restricted socket.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, EventMessage};
 use bollard::query_parameters::EventsOptionsBuilder;
@@ -12,8 +14,8 @@ use foresail::io::collector::MetricsSource;
 use foresail::io::collector::docker::DockerSource;
 use foresail::io::docker::LOCK_LABEL;
 use foresail::planner::Decision;
-use foresail::series::Time;
 use futures_util::TryStreamExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::bench::{Bench, eventually, with_engine};
 use crate::gate::Gate;
@@ -41,19 +43,61 @@ fn worker(bench: &Bench) -> ContainerCreateBody {
     worker
 }
 
-/// All that the engine has done to containers since `since`, exec and health checks left out.
-async fn events(bench: &Bench, since: Time) -> Vec<EventMessage> {
-    let filters = HashMap::from([("type", vec!["container"])]);
-    let options = EventsOptionsBuilder::new()
-        .since(&since.timestamp().to_string())
-        .until(&Utc::now().timestamp().to_string())
-        .filters(&filters)
-        .build();
-    let events = bench.docker.events(Some(options)).try_collect::<Vec<_>>();
-    let since = since.timestamp_nanos_opt().expect("this century");
-    let mut events = events.await.expect("events");
-    events.retain(|event| event.time_nano.is_some_and(|time| time >= since));
-    events
+/// All that the engine does to containers, from now on. The engine itself keeps only the last few.
+struct Record {
+    events: Arc<Mutex<Vec<EventMessage>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Record {
+    async fn start(bench: &Bench) -> Record {
+        let since = Utc::now();
+        let (docker, events) = (bench.docker.clone(), Arc::<Mutex<Vec<EventMessage>>>::default());
+        let recorded = events.clone();
+        let task = tokio::spawn(async move {
+            let filters = HashMap::from([("type", vec!["container"])]);
+            let options = EventsOptionsBuilder::new()
+                .since(&since.timestamp().to_string())
+                .filters(&filters)
+                .build();
+            let mut events = pin!(docker.events(Some(options)));
+            while let Some(event) = events.try_next().await.expect("events") {
+                let since = since.timestamp_nanos_opt().expect("this century");
+                if event.time_nano.is_some_and(|time| time >= since) {
+                    recorded.lock().expect("no panic").push(event);
+                }
+            }
+        });
+        Record { events, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn so_far(&self) -> Vec<EventMessage> {
+        self.events.lock().expect("no panic").clone()
+    }
+
+    /// All that have happened by now: a last one is made, and waited for.
+    async fn all(&self, bench: &Bench) -> Vec<EventMessage> {
+        let mark = bench.create("mark", worker(bench)).await;
+        let marked = async || {
+            let events = self.so_far();
+            let end = events.iter().position(|event| actor(event) == Some(&mark));
+            end.map(|end| events[..end].to_vec())
+        };
+        eventually("the mark is recorded", marked).await
+    }
+}
+
+/// The id of the container.
+fn actor(event: &EventMessage) -> Option<&String> {
+    event.actor.as_ref()?.id.as_ref()
+}
+
+/// Whether the container is a clone of the bench's service.
+fn is_clone(event: &EventMessage, bench: &Bench) -> bool {
+    let labels = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    labels.is_some_and(|labels| {
+        labels.contains_key(CLONE_LABEL) && labels.get("foresail.service") == Some(&bench.service)
+    })
 }
 
 fn is(event: &EventMessage, action: &str) -> bool {
@@ -81,7 +125,7 @@ async fn observes(serve: &Serve, words: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_several_foresails_one_acts_and_another_takes_over_when_it_is_killed() {
     with_engine("several", async |bench| {
-        let since = Utc::now();
+        let record = Record::start(bench).await;
         bench.run("web", worker(bench)).await;
         // Each folder is another machine: what is in one is not seen from the other.
         let folder = || tempfile::tempdir().expect("temporary folder");
@@ -112,15 +156,8 @@ async fn of_several_foresails_one_acts_and_another_takes_over_when_it_is_killed(
         third.stop().await;
         first.stop().await;
 
-        let clone = |event: &&EventMessage| {
-            let actor = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-            actor.is_some_and(|labels| {
-                labels.contains_key(CLONE_LABEL)
-                    && labels.get("foresail.service") == Some(&bench.service)
-            })
-        };
-        let events = events(bench, since).await;
-        let of_clones = events.iter().filter(clone).collect::<Vec<_>>();
+        let events = record.all(bench).await;
+        let of_clones = events.iter().filter(|event| is_clone(event, bench)).collect::<Vec<_>>();
         let count = |action| of_clones.iter().filter(|event| is(event, action)).count();
         assert_eq!((count("create"), count("start")), (3, 3), "1, then 1, then 1 more");
         assert_eq!((count("die"), count("destroy")), (0, 0), "nobody took one away");
@@ -148,7 +185,6 @@ async fn bystanders(bench: &Bench) -> Vec<String> {
         ("clone-of-another", vec![label(CLONE_LABEL, "another"), label("foresail.service", "x")]),
         ("one-off", vec![mine.clone(), label("com.docker.compose.oneoff", "True")]),
         ("lock-of-another", vec![mine, label(LOCK_LABEL, "foresail.service=another")]),
-        // The next name that Foresail would give.
         ("foresail-1", vec![]),
     ];
     let mut ids = Vec::new();
@@ -176,7 +212,7 @@ async fn bystanders_are_never_touched() {
             }
             seen
         };
-        let (before, since) = (look().await, Utc::now());
+        let (before, record) = (look().await, Record::start(bench).await);
 
         let machine = tempfile::tempdir().expect("temporary folder");
         let keys = keys(bench, None, 1);
@@ -187,12 +223,8 @@ async fn bystanders_are_never_touched() {
         // One that somebody else removes is replaced.
         bench.kill(&bench.clones().await[0]).await;
         let replaced = async || {
-            let created = events(bench, since).await;
-            let created = created.iter().filter(|event| is(event, "create"));
-            let clone = format!("{}-foresail-", bench.service);
-            let clones =
-                created.filter(|event| name(event).is_some_and(|it| it.starts_with(&clone)));
-            (clones.count() >= 3).then_some(())
+            let created = |event: &&EventMessage| is_clone(event, bench) && is(event, "create");
+            (record.so_far().iter().filter(created).count() >= 3).then_some(())
         };
         eventually("a third clone is made", replaced).await;
         ready(&serve, 3).await;
@@ -205,18 +237,12 @@ async fn bystanders_are_never_touched() {
         serve.stop().await;
 
         assert_eq!(look().await, before);
-        let touched = events(bench, since).await;
-        let touched = touched.iter().filter(|event| {
-            let id = event.actor.as_ref().and_then(|actor| actor.id.as_ref());
-            id.is_some_and(|id| bystanders.contains(id))
-        });
-        assert_eq!(touched.collect::<Vec<_>>(), [&EventMessage::default(); 0]);
+        let events = record.all(bench).await;
+        let touched =
+            |event: &&EventMessage| actor(event).is_some_and(|id| bystanders.contains(id));
+        assert_eq!(events.iter().find(touched), None);
     })
     .await;
-}
-
-fn name(event: &EventMessage) -> Option<&String> {
-    event.actor.as_ref()?.attributes.as_ref()?.get("name")
 }
 
 /// The calls that README says are needed, with whether it is to observe.

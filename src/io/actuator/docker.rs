@@ -224,12 +224,10 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine
-                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
-                    .await?;
+                self.engine.change(docker.connect_network(&network, request)).await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.call(CHANGE_PATIENCE, request).await
+            self.engine.change(request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -283,7 +281,8 @@ impl DockerActuator {
         let docker = self.engine.docker()?;
         let mut attempt = 0;
         loop {
-            let number = next.saturating_add(attempt);
+            // In growing steps, past many that others may have taken.
+            let number = next.saturating_add((1 << attempt) - 1);
             let name = format!("{prefix}{number}");
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let mut body = blueprint.body.clone();
@@ -291,7 +290,7 @@ impl DockerActuator {
                 compose::number(&mut body, number);
             }
             let request = docker.create_container(Some(options), body);
-            match self.engine.call(CHANGE_PATIENCE, request).await {
+            match self.engine.change(request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -333,7 +332,7 @@ impl DockerActuator {
     async fn remove(&self, id: &str, volumes: bool) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(volumes).build();
-        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
+        match self.engine.change(docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }
