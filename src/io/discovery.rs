@@ -29,7 +29,7 @@ pub async fn run(inventory: Inventory, supervisor: Arc<Supervisor>, shutdown: Ca
     let mut releases = JoinSet::new();
     loop {
         changes.mark_unchanged();
-        match inventory.labelled(vec![ENABLE.to_owned()]).await {
+        match inventory.labelled(ENABLE).await {
             Ok(listed) => discovery.apply(listed, &mut releases).await,
             Err(error) => discovery.note(vec![error.to_string()]),
         }

@@ -4,9 +4,12 @@
 mod bench;
 mod compose;
 mod deploy;
+mod gate;
 mod image;
 mod relay;
 mod restart;
+mod safety;
+mod scale;
 mod serve;
 
 mod discovery;

@@ -13,12 +13,11 @@
 //! a container are not in its clone. A change of the template reaches later clones only.
 
 mod compose;
-mod listing;
-mod probe;
 mod readiness;
 mod selection;
 mod template;
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use bollard::query_parameters::{
 };
 use chrono::Utc;
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Actuator, ActuatorError};
 use crate::config::{ComposeTarget, DockerTarget};
@@ -38,10 +38,13 @@ use crate::fleet::{ReplicaId, ReplicaReport};
 use crate::io::docker::inventory::Inventory;
 use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
 
-pub use template::{CLONE_LABEL, cpu_limit, is_running};
-
 use self::readiness::Readiness;
-use self::selection::{Container, Selection};
+use self::selection::Container;
+pub use self::selection::Selection;
+pub use self::template::{CLONE_LABEL, cpu_limit, is_running};
+
+/// Containers that are asked at the same time.
+const CONCURRENCY: usize = 16;
 
 /// The containers of one service.
 #[derive(Debug)]
@@ -86,20 +89,10 @@ impl DockerActuator {
         Ok(DockerActuator::new(inventory, service, selection, *port, *stop_timeout))
     }
 
-    /// As [`DockerActuator::connect`], for one service of a Compose project.
-    ///
-    /// # Errors
-    /// [`ActuatorError::Refused`] if the target's engine address is malformed.
-    pub fn compose(target: &ComposeTarget) -> Result<DockerActuator, ActuatorError> {
-        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
-        Ok(DockerActuator::compose_on(Inventory::follow(engine), target))
-    }
-
-    /// As [`DockerActuator::on`], for one service of a Compose project.
-    pub fn compose_on(inventory: Inventory, target: &ComposeTarget) -> DockerActuator {
-        let ComposeTarget { project, service, port, stop_timeout, .. } = target.clone();
-        let selection = Selection::Compose { project, service: service.clone() };
-        DockerActuator::new(inventory, &service, selection, port, stop_timeout)
+    /// The replicas of one service of a Compose project.
+    pub fn compose(inventory: Inventory, target: &ComposeTarget) -> DockerActuator {
+        let ComposeTarget { service, port, stop_timeout, .. } = target;
+        DockerActuator::new(inventory, service, target.into(), *port, *stop_timeout)
     }
 
     fn new(
@@ -109,23 +102,21 @@ impl DockerActuator {
         port: Option<u16>,
         stop_timeout: Duration,
     ) -> DockerActuator {
-        let (service, engine) = (service.to_owned(), inventory.engine().clone());
-        let (readiness, notes) = (Readiness::default(), Mutex::default());
         DockerActuator {
-            service,
+            service: service.to_owned(),
             selection,
             port,
             stop_timeout,
-            engine,
+            engine: inventory.engine().clone(),
             inventory,
-            readiness,
-            notes,
+            readiness: Readiness::default(),
+            notes: Mutex::default(),
         }
     }
 
     /// Every container of the service, in any state; oldest first.
     async fn selected(&self) -> Result<Vec<Container>, EngineError> {
-        let found = self.inventory.labelled(self.selection.filters()).await?;
+        let found = self.inventory.labelled(&self.selection.labels()[0]).await?;
         let mut containers = found
             .into_iter()
             .filter_map(|summary| self.selection.container(summary))
@@ -140,6 +131,78 @@ impl DockerActuator {
         let docker = self.engine.docker()?;
         let request = docker.inspect_container(id, None::<InspectContainerOptions>);
         self.engine.call(PATIENCE, request).await
+    }
+
+    async fn reports(&self) -> Result<Vec<ReplicaReport>, EngineError> {
+        let containers = self.selected().await?;
+        let mut notes = match selection::template_of(&containers) {
+            Some(template) => match self.inventory.inspect(&template.id).await {
+                Ok(seen) => {
+                    let obstacle = self.name_prefix(template).err();
+                    obstacle.into_iter().chain(template::notes(&seen, self.port)).collect()
+                }
+                Err(EngineError::Unavailable(reason)) => {
+                    return Err(EngineError::Unavailable(reason));
+                }
+                // It is being removed; the next listing shows what is left.
+                Err(_) => Vec::new(),
+            },
+            None => vec![self.selection.nothing_to_clone()],
+        };
+        let redeploying = selection::is_redeploying(&containers, Utc::now());
+        let old = |container: &Container| selection::is_outdated(&containers, container);
+        let count = containers.iter().filter(|it| old(it)).count();
+        notes.extend(compose::notes(&self.selection, redeploying, count));
+        // Who is about to be replaced by its user is not replaced by us.
+        let outdated = |container: &Container| !redeploying && old(container);
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+
+        self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
+        let published_on = self.engine.published_on().await;
+        let replicas = containers.iter().filter(|container| selection::is_replica(container));
+        let reports = replicas.map(|it| self.report(it, outdated(it), published_on));
+        // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
+        let reports = stream::iter(reports.collect::<Vec<_>>());
+        let reports = reports.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
+        Ok(reports.into_iter().flatten().collect())
+    }
+
+    /// `None` if the container has gone since it was listed.
+    async fn report(
+        &self,
+        container: &Container,
+        outdated: bool,
+        published_on: IpAddr,
+    ) -> Result<Option<ReplicaReport>, EngineError> {
+        let (id, managed) = (container.id.clone(), container.clone);
+        let (ready, address, exited) = (false, None, false);
+        let unready = ReplicaReport { id, ready, address, exited, managed, outdated };
+        match container.state {
+            State::CREATED => return Ok(Some(unready)),
+            State::EXITED | State::DEAD => {
+                return Ok(Some(ReplicaReport { exited: true, ..unready }));
+            }
+            _ => {}
+        }
+        let seen = match self.inventory.inspect(&unready.id).await {
+            Ok(seen) => seen,
+            Err(EngineError::Missing(_)) => return Ok(None),
+            Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+            Err(_) => return Ok(Some(unready)),
+        };
+        let published = template::address(&seen, self.port, published_on);
+        // Another machine's containers may have the addresses of ours.
+        let own = template::own_address(&seen, self.port).filter(|_| published_on.is_loopback());
+        let health = template::healthy(&seen);
+        let running = template::is_running(&seen);
+        let answering = match published.filter(|_| running && health != Some(false)) {
+            Some(published) => self.readiness.of(&seen, published, own).await,
+            None => None,
+        };
+        // Nothing to connect to: a worker without a port is as ready as it gets.
+        let serves = answering.is_some() || template::port(&seen, self.port).is_none();
+        let (ready, address) = (running && health.unwrap_or(serves), answering.or(published));
+        Ok(Some(ReplicaReport { ready, address, ..unready }))
     }
 
     async fn start_clone(&self) -> Result<ReplicaId, ActuatorError> {
@@ -161,12 +224,10 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine
-                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
-                    .await?;
+                self.engine.change(docker.connect_network(&network, request)).await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.call(CHANGE_PATIENCE, request).await
+            self.engine.change(request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -220,7 +281,8 @@ impl DockerActuator {
         let docker = self.engine.docker()?;
         let mut attempt = 0;
         loop {
-            let number = next.saturating_add(attempt);
+            // In growing steps, past many that others may have taken.
+            let number = next.saturating_add((1 << attempt) - 1);
             let name = format!("{prefix}{number}");
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let mut body = blueprint.body.clone();
@@ -228,7 +290,7 @@ impl DockerActuator {
                 compose::number(&mut body, number);
             }
             let request = docker.create_container(Some(options), body);
-            match self.engine.call(CHANGE_PATIENCE, request).await {
+            match self.engine.change(request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -270,7 +332,7 @@ impl DockerActuator {
     async fn remove(&self, id: &str, volumes: bool) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(volumes).build();
-        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
+        match self.engine.change(docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }

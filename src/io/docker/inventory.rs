@@ -24,7 +24,7 @@ use futures_util::TryStreamExt;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Engine, EngineError, PATIENCE};
+use super::{Engine, EngineError, LOCK_LABEL, PATIENCE};
 
 /// How long a missed event may go unnoticed.
 const RELIST: Duration = Duration::from_secs(30);
@@ -93,16 +93,12 @@ impl Inventory {
         self.shared.changes.subscribe()
     }
 
-    /// Every container with all of these labels (`key` or `key=value`), in any state, as the engine
-    /// sees it now.
+    /// Every container with `label` (`key` or `key=value`), in any state, as the engine sees it now.
     ///
     /// # Errors
     /// [`EngineError`], as the engine answers or does not.
-    pub async fn labelled(
-        &self,
-        labels: Vec<String>,
-    ) -> Result<Vec<ContainerSummary>, EngineError> {
-        let filters = HashMap::from([("label", labels)]);
+    pub async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = HashMap::from([("label", vec![label])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let docker = self.shared.heard(self.shared.engine.docker())?;
         let listing = self.shared.engine.call(PATIENCE, docker.list_containers(Some(options)));
@@ -224,6 +220,10 @@ async fn follow(shared: Arc<Shared>) {
 /// The container that an event is about: it is the actor, or joins or leaves the network that is.
 fn container_of(event: &EventMessage) -> Option<String> {
     let actor = event.actor.as_ref()?;
+    // Once a second the lock is renewed, which changes no replica.
+    if actor.attributes.as_ref().is_some_and(|labels| labels.contains_key(LOCK_LABEL)) {
+        return None;
+    }
     match event.typ {
         Some(EventMessageTypeEnum::NETWORK) => actor.attributes.as_ref()?.get("container").cloned(),
         _ => actor.id.clone(),
@@ -362,6 +362,8 @@ mod tests {
         check(&joined, Some("c"));
         check(r#"{"Type":"network","Action":"create","Actor":{"ID":"n"}}"#, None);
         check(r#"{"Type":"container"}"#, None);
+        let lock = r#"{"ID":"c","Attributes":{"foresail.lock":"foresail.service=web"}}"#;
+        check(&format!(r#"{{"Type":"container","Action":"update","Actor":{lock}}}"#), None);
         check("{}", None);
     }
 }

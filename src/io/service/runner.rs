@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::lock::{self, ActorLock};
 use super::{Service, Services, Shared, blocking};
 use crate::balancer;
 use crate::fleet::Command;
@@ -39,6 +40,7 @@ pub(super) async fn run(
     let shared = service.shared.clone();
     let evaluation = shared.config.settings.evaluation_interval;
     let mut next_evaluation = next_boundary(Utc::now(), evaluation);
+    let lock = lock::keep(&shared, &tasks);
     loop {
         let tick = next_boundary(Utc::now(), shared.config.sample_interval);
         tokio::select! {
@@ -46,10 +48,11 @@ pub(super) async fn run(
             () = tokio::time::sleep(until(tick)) => {}
         }
         read(&shared, &target).await;
+        shared.state().held_back = lock.refusal();
         if tick >= next_evaluation {
             let boundary = next_boundary(tick, evaluation) - delta(evaluation);
             next_evaluation = boundary + delta(evaluation);
-            evaluate(&service, &target, boundary, &tasks);
+            evaluate(&service, &target, &lock, boundary, &tasks);
         }
         publish(&shared);
     }
@@ -82,7 +85,7 @@ async fn read(shared: &Arc<Shared>, target: &Target) {
     }
 }
 
-fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) {
+fn evaluate(service: &Service, target: &Target, lock: &ActorLock, now: Time, tasks: &TaskTracker) {
     let shared = &service.shared;
     let arrivals = shared
         .config
@@ -99,7 +102,7 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
         tracing::warn!(service = shared.config.name, %error, "demand not kept");
     }
     for command in evaluation.commands {
-        carry_out(shared, target, command, now, tasks);
+        carry_out(shared, target, lock, command, now, tasks);
     }
     let follower = service.clone();
     tasks.spawn(async move { follower.follow().await });
@@ -114,9 +117,11 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
     }
 }
 
+/// Each command keeps the lock until it is done.
 fn carry_out(
     shared: &Arc<Shared>,
     target: &Target,
+    lock: &ActorLock,
     command: Command,
     ordered: Time,
     tasks: &TaskTracker,
@@ -125,7 +130,9 @@ fn carry_out(
         Command::Start { count } => {
             for _ in 0..count {
                 let (shared, actuator) = (shared.clone(), target.actuator.clone());
+                let lock = lock.clone();
                 tasks.spawn(async move {
+                    let _lock = lock;
                     let outcome = actuator.start().await.map_err(|e| e.to_string());
                     shared.state().started(ordered, Utc::now(), outcome);
                 });
@@ -133,7 +140,9 @@ fn carry_out(
         }
         Command::Stop { replica } => {
             let (shared, actuator) = (shared.clone(), target.actuator.clone());
+            let lock = lock.clone();
             tasks.spawn(async move {
+                let _lock = lock;
                 let outcome = actuator.stop(&replica).await.map_err(|e| e.to_string());
                 shared.state().stopped(&replica, Utc::now(), outcome);
             });

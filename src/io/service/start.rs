@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions, lock};
+use super::{Service, Services, Shared, blocking, calendar, decisions};
 use crate::balancer;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
 use crate::io::actuator::process::ProcessActuator;
@@ -138,7 +138,6 @@ struct Prepared {
     service: Service,
     target: Target,
     proxy: Option<TcpListener>,
-    lock: Option<lock::ActorLock>,
 }
 
 /// A service at work.
@@ -149,7 +148,6 @@ struct Unit {
     runners: TaskTracker,
     commands: TaskTracker,
     actuator: Arc<dyn Actuator>,
-    _lock: Option<lock::ActorLock>,
 }
 
 impl Supervisor {
@@ -184,19 +182,11 @@ impl Supervisor {
             None => None,
         };
         let target = self.connect(settings)?;
-        let lock = match settings.mode {
-            Mode::Act => lock::acquire(&settings.name, &settings.target),
-            Mode::Observe => None,
-        };
-        let mode = if lock.is_some() { Mode::Act } else { Mode::Observe };
-        if mode != settings.mode {
-            tracing::warn!(service = settings.name, "another Foresail acts on it: only observing");
-        }
-        let service = restore(&self.config, settings, mode, &self.store, proxy.as_ref()).await?;
-        Ok(Prepared { service, target, proxy, lock })
+        let service = restore(&self.config, settings, &self.store, proxy.as_ref()).await?;
+        Ok(Prepared { service, target, proxy })
     }
 
-    fn launch(&self, Prepared { service, target, proxy, lock }: Prepared) {
+    fn launch(&self, Prepared { service, target, proxy }: Prepared) {
         let (edges, runners, commands) =
             (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let stop = self.shutdown.child_token();
@@ -213,7 +203,7 @@ impl Supervisor {
         runners.spawn(runner::run(service.clone(), target, stop.clone(), commands.clone()));
         self.services.insert(service.clone());
         let name = service.config().name.clone();
-        let unit = Unit { service, stop, edges, runners, commands, actuator, _lock: lock };
+        let unit = Unit { service, stop, edges, runners, commands, actuator };
         self.units().insert(name, unit);
     }
 
@@ -235,7 +225,7 @@ impl Supervisor {
             }
             config::Target::Compose(compose) => {
                 let inventory = self.engine(compose.host.as_deref()).map_err(refused)?;
-                let actuator = DockerActuator::compose_on(inventory.clone(), compose);
+                let actuator = DockerActuator::compose(inventory.clone(), compose);
                 let metrics = Arc::new(DockerSource::on(inventory));
                 Ok(Target { actuator: Arc::new(actuator), metrics })
             }
@@ -291,11 +281,10 @@ async fn listen(key: String, address: SocketAddr) -> Result<TcpListener, StartEr
 async fn restore(
     config: &Config,
     settings: &config::Service,
-    mode: Mode,
     store: &Arc<Store>,
     proxy: Option<&TcpListener>,
 ) -> Result<Service, StartError> {
-    let mut state = State::new(settings.clone(), mode);
+    let mut state = State::new(settings.clone(), settings.mode);
     let folder = config.store.path.join(&settings.name).join("decisions");
     let (store_, models, name) =
         (store.clone(), config.store.models.clone(), settings.name.clone());

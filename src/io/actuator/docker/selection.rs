@@ -9,27 +9,28 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
-use chrono::TimeDelta;
 
 use super::compose;
 use super::template::CLONE_LABEL;
+use crate::config::ComposeTarget;
+use crate::io::docker::LOCK_LABEL;
 use crate::series::Time;
 
 /// So long after the last container of a redeploy nothing is started or stopped.
-const SETTLES: TimeDelta = TimeDelta::seconds(30);
+const SETTLES_SECONDS: i64 = 30;
 
 /// How a service's containers are told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// `key=value`, or a key with any value.
     Label(String),
-    /// One service of a Compose project, without the one-off containers of `run`.
+    /// One service of a Compose project.
     Compose { project: String, service: String },
 }
 
 impl Selection {
-    /// Label filters for a listing. It gives all of the service's containers, and maybe others.
-    pub fn filters(&self) -> Vec<String> {
+    /// Labels that all of the service's containers carry, as `key=value` or `key`; at least one.
+    pub fn labels(&self) -> Vec<String> {
         match self {
             Selection::Label(label) => vec![label.clone()],
             Selection::Compose { project, service } => vec![
@@ -42,6 +43,11 @@ impl Selection {
     /// Whether a container with these labels is one of the service's.
     pub fn includes(&self, labels: Option<&HashMap<String, String>>) -> bool {
         let Some(labels) = labels else { return false };
+        // What Compose has run for a single command, and what Foresail keeps as a lock.
+        let is_one_off = labels.get(compose::ONE_OFF).is_some_and(|value| value == "True");
+        if is_one_off || labels.contains_key(LOCK_LABEL) {
+            return false;
+        }
         let is = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
         match self {
             Selection::Label(label) => match label.split_once('=') {
@@ -49,9 +55,7 @@ impl Selection {
                 None => labels.contains_key(label),
             },
             Selection::Compose { project, service } => {
-                is(compose::PROJECT, project)
-                    && is(compose::SERVICE, service)
-                    && !is(compose::ONE_OFF, "True")
+                is(compose::PROJECT, project) && is(compose::SERVICE, service)
             }
         }
     }
@@ -83,6 +87,13 @@ impl Selection {
                 format!("{self} has no container: `docker-compose up -d {service}` makes one")
             }
         }
+    }
+}
+
+impl From<&ComposeTarget> for Selection {
+    fn from(target: &ComposeTarget) -> Selection {
+        let ComposeTarget { project, service, .. } = target.clone();
+        Selection::Compose { project, service }
     }
 }
 
@@ -132,9 +143,9 @@ fn newest(containers: &[Container]) -> Option<&Container> {
 /// Whether the user's tool seems to be replacing containers at `now`.
 pub fn is_redeploying(containers: &[Container], now: Time) -> bool {
     let two = |it: &Container| is_outdated(containers, it) || compose::is_temporary(&it.name);
-    let age = |it: &Container| TimeDelta::seconds(now.timestamp().saturating_sub(it.created));
+    let age = |it: &Container| now.timestamp().saturating_sub(it.created);
     // Clocks differ: an engine's may be ahead of ours, but not for ever.
-    let young = |it: &Container| (-SETTLES..SETTLES).contains(&age(it));
+    let young = |it: &Container| (-SETTLES_SECONDS..SETTLES_SECONDS).contains(&age(it));
     containers.iter().any(two) && newest(containers).is_some_and(young)
 }
 

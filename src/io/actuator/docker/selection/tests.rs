@@ -33,6 +33,8 @@ fn who_belongs_to_a_service() {
     let key = Selection::Label("a".into());
     check(&key, &[("a", "anything")], true);
     check(&key, &[("b", "a")], false);
+    check(&key, &[("a", "b"), (compose::ONE_OFF, "True")], false);
+    check(&key, &[("a", "b"), (LOCK_LABEL, "a")], false);
     assert!(!compose.includes(None) && !label.includes(None) && !key.includes(None));
 }
 
