@@ -5,6 +5,7 @@
 //! a file without any error gives a [`Config`]. Known limit: a check over two keys, one of them
 //! wrong, is made with the default of the wrong one.
 
+pub mod labels;
 mod policy;
 mod section;
 mod service;
@@ -47,10 +48,14 @@ pub fn parse_with_env(text: &str, vars: &[(String, String)]) -> Result<Config, V
         return Err(section::syntax(text, &syntax_errors));
     }
     let report = Report::new(text);
-    let config = report.read(table.get_ref(), |root| Config {
-        api: root.table("api", |s| read_api(s, &Env(vars))),
-        store: root.table("store", |s| read_store(s, &Env(vars))),
-        services: read_services(root),
+    let config = report.read(table.get_ref(), |root| {
+        let discovery = root.table("discovery", read_discovery);
+        Config {
+            api: root.table("api", |s| read_api(s, &Env(vars))),
+            store: root.table("store", |s| read_store(s, &Env(vars))),
+            services: read_services(root, discovery.is_some()),
+            discovery,
+        }
     });
     check_addresses(&report, &config);
     report.finish(config)
@@ -100,10 +105,16 @@ fn read_store(s: &mut Section, env: &Env) -> Store {
     }
 }
 
-fn read_services(root: &mut Section) -> BTreeMap<String, Service> {
+fn read_discovery(s: &mut Section) -> Option<Discovery> {
+    let host = s.optional("host", service::engine_address);
+    s.or("docker", false, value::boolean).then_some(Discovery { host })
+}
+
+fn read_services(root: &mut Section, discovery: bool) -> BTreeMap<String, Service> {
     let services = root.tables("services", service::read);
-    if root.is_empty_table("services") {
-        let message = "no service to scale; add a table such as [services.web] with a `target`";
+    if root.is_empty_table("services") && !discovery {
+        let message = "no service to scale; add a table such as [services.web] with a `target`, \
+                       or [discovery] with `docker = true`";
         root.error("services", message.into());
     }
     services.into_iter().filter_map(|(name, service)| Some((name, service?))).collect()
@@ -112,7 +123,7 @@ fn read_services(root: &mut Section) -> BTreeMap<String, Service> {
 /// Two listeners on one address, or two services over the same containers, would fight.
 fn check_addresses(report: &Report, config: &Config) {
     let mut taken = vec![("api.listen".to_string(), config.api.listen)];
-    let mut labels: BTreeMap<_, &str> = BTreeMap::new();
+    let mut selections: BTreeMap<_, &str> = BTreeMap::new();
     for (name, service) in &config.services {
         if let Some(balancer) = &service.balancer {
             let key = format!("services.{name}.balancer.listen");
@@ -125,13 +136,18 @@ fn check_addresses(report: &Report, config: &Config) {
             }
             taken.push((key, balancer.listen));
         }
-        if let Target::Docker(docker) = &service.target
-            && let Some(other) = labels.insert((&docker.host, &docker.label), name)
-        {
+        let (host, selection, own) = match &service.target {
+            Target::Process(_) => continue,
+            Target::Docker(it) => (&it.host, format!("label `{}`", it.label), "label"),
+            Target::Compose(it) => {
+                let selection = format!("service `{}` of project `{}`", it.service, it.project);
+                (&it.host, selection, "Compose service")
+            }
+        };
+        if let Some(other) = selections.insert((host, selection.clone()), name) {
             let message = format!(
-                "label `{}` also selects the containers of service `{other}`; each service needs \
-                 its own label",
-                docker.label
+                "{selection} also selects the containers of service `{other}`; each service \
+                 needs its own {own}"
             );
             report.error_at(&format!("services.{name}.target"), message);
         }
@@ -149,7 +165,9 @@ fn clash(a: SocketAddr, b: SocketAddr) -> bool {
 pub struct Config {
     pub api: Api,
     pub store: Store,
-    /// By name, at least one.
+    /// Whether services are found by the labels of their containers, too.
+    pub discovery: Option<Discovery>,
+    /// By name; at least one, or `discovery`.
     pub services: BTreeMap<String, Service>,
 }
 
@@ -171,6 +189,13 @@ pub struct Store {
     pub retention: Duration,
     /// Folder of model files; `<path>/models` unless given.
     pub models: PathBuf,
+}
+
+/// Services are found by the labels of the containers of an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Discovery {
+    /// As of [`DockerTarget`].
+    pub host: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -220,6 +245,7 @@ pub enum Capacity {
 pub enum Target {
     Process(ProcessTarget),
     Docker(DockerTarget),
+    Compose(ComposeTarget),
 }
 
 /// Child processes of Foresail on this machine.
@@ -245,6 +271,19 @@ pub struct DockerTarget {
     /// Engine address; `DOCKER_HOST` or the default socket without one.
     pub host: Option<String>,
     /// Container port that serves requests; the lowest exposed one without it.
+    pub port: Option<u16>,
+    pub stop_timeout: Duration,
+}
+
+/// The containers of one service of a Compose project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComposeTarget {
+    /// As `docker compose ls` shows it: the project's folder unless its user named it.
+    pub project: String,
+    /// The key under `services` in the Compose file.
+    pub service: String,
+    /// As of [`DockerTarget`].
+    pub host: Option<String>,
     pub port: Option<u16>,
     pub stop_timeout: Duration,
 }

@@ -51,6 +51,9 @@ pub struct Replica {
     pub in_flight: u32,
     /// Started by Foresail; others are stopped last.
     pub managed: bool,
+    /// Runs what its user has meanwhile replaced; the first to leave.
+    #[serde(default)]
+    pub outdated: bool,
 }
 
 impl Replica {
@@ -83,6 +86,8 @@ pub struct ReplicaReport {
     pub exited: bool,
     /// Started by Foresail.
     pub managed: bool,
+    /// Of an older configuration than the newest that its user has deployed.
+    pub outdated: bool,
 }
 
 /// One thing for the actuator to do.
@@ -146,6 +151,15 @@ impl Fleet {
         (self.replicas.values().filter(|r| r.counts()).count() + self.ordered.len()) as u32
     }
 
+    /// One replica more than `desired` while ours of an older configuration are replaced, one after
+    /// the other: the next leaves when its successor serves.
+    pub fn surge(&self, desired: u32) -> u32 {
+        let succeeding = |r: &Replica| r.phase == Phase::Starting && !r.outdated;
+        let succeeding = !self.ordered.is_empty() || self.replicas().any(succeeding);
+        let outdated = self.replicas().any(|r| r.counts() && r.outdated && r.managed);
+        u32::from(outdated && (succeeding || self.current_replicas() <= desired))
+    }
+
     /// Times from order to ready, measured since the last call.
     pub fn take_startup_delays(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.startup_delays)
@@ -166,6 +180,7 @@ impl Fleet {
             }
             let Some(replica) = self.replicas.get_mut(&report.id) else { continue };
             replica.address = report.address;
+            replica.outdated = report.outdated;
             replica.in_flight = in_flight(&report.id);
             match (replica.phase, report.ready) {
                 (Phase::Starting, true) => {
@@ -195,6 +210,7 @@ impl Fleet {
             address: report.address,
             in_flight: 0,
             managed: report.managed,
+            outdated: report.outdated,
         };
         if ordered.is_some() {
             self.measuring.insert(report.id.clone());
@@ -216,6 +232,7 @@ impl Fleet {
             address: None,
             in_flight: 0,
             managed: true,
+            outdated: false,
         };
         self.measuring.insert(id.clone());
         self.replicas.insert(id, replica);
@@ -289,14 +306,21 @@ impl Fleet {
         taken.map(|r| r.enter(Phase::Ready, now)).count() as u32
     }
 
-    /// Lets `count` replicas go: those still starting first (nobody waits for them), then those of
-    /// ours before others', the idle before the busy, the youngest first.
+    /// Lets `count` replicas go: the outdated first, then those still starting (nobody waits for
+    /// them), then those of ours before others', the idle before the busy, the youngest first.
     fn release(&mut self, now: Time, count: u32, commands: &mut Vec<Command>) {
         let mut leaving: Vec<&mut Replica> =
             self.replicas.values_mut().filter(|r| r.counts()).collect();
         leaving.sort_by_key(|r| {
             let age_rank = std::cmp::Reverse(r.created);
-            (r.phase != Phase::Starting, !r.managed, r.in_flight, age_rank, r.id.clone())
+            (
+                !r.outdated,
+                r.phase != Phase::Starting,
+                !r.managed,
+                r.in_flight,
+                age_rank,
+                r.id.clone(),
+            )
         });
         for replica in leaving.into_iter().take(count as usize) {
             if replica.phase == Phase::Starting {

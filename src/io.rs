@@ -29,6 +29,8 @@ pub mod demo;
 
 pub mod docker;
 
+pub mod discovery;
+
 pub mod atomic_file;
 
 pub mod signal;

@@ -65,6 +65,7 @@ async fn cpu_seconds(actuator: &ProcessActuator, report: &ReplicaReport) -> f64 
         address: report.address,
         in_flight: 0,
         managed: true,
+        outdated: false,
     };
     let readings = actuator.metrics().read(&[replica]).await.expect("readings");
     readings.first().expect("a reading of the replica").cpu_seconds_total

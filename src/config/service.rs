@@ -9,7 +9,10 @@ use toml::de::{DeString, DeValue};
 use super::policy::{minutes, read_settings};
 use super::section::Section;
 use super::value;
-use super::{Balancer, Capacity, DemandUnit, DockerTarget, Mode, ProcessTarget, Service, Target};
+use super::{
+    Balancer, Capacity, ComposeTarget, DemandUnit, DockerTarget, Mode, ProcessTarget, Service,
+    Target,
+};
 use crate::balancer::Algorithm;
 use crate::fleet::FleetSettings;
 
@@ -122,28 +125,33 @@ fn read_balancer(s: &mut Section) -> (Option<Balancer>, Duration, Duration) {
 }
 
 fn read_target(name: &str, s: &mut Section) -> Option<Target> {
-    const RIGHT: &str = "write { process = { command = [\"…\"] } } or { docker = {} }";
+    const RIGHT: &str = "write { process = { command = [\"…\"] } }, { docker = {} } or \
+                         { compose = { project = \"…\", service = \"…\" } }";
     if !s.has("target") {
         s.error("target", format!("missing; {RIGHT}"));
     }
     let target = s.optional_table("target", |s| {
         let process = s.optional_table("process", read_process);
         let docker = s.optional_table("docker", |s| read_docker(name, s));
-        for key in ["compose", "swarm", "kubernetes"] {
-            s.optional(key, |_| Err::<(), _>("not yet supported; use process or docker".into()));
+        let compose = s.optional_table("compose", read_compose);
+        for key in ["swarm", "kubernetes"] {
+            let unsupported = "not yet supported; use process, docker or compose";
+            s.optional(key, |_| Err::<(), _>(unsupported.into()));
         }
-        match (process, docker) {
+        let process = process.map(|it| it.map(Target::Process));
+        let docker = docker.map(|it| Some(Target::Docker(it)));
+        let compose = compose.map(|it| it.map(Target::Compose));
+        let mut targets = [process, docker, compose].into_iter().flatten();
+        match (targets.next(), targets.next()) {
             (Some(_), Some(_)) => {
-                s.error("", "both process and docker; a service has one target".into());
+                s.error("", "several kinds; a service has one target".into());
                 None
             }
-            (Some(process), None) => process.map(Target::Process),
-            (None, Some(docker)) => Some(Target::Docker(docker)),
-            (None, None) => {
+            (target, _) => {
                 if s.keys().next().is_none() {
                     s.error("", format!("names no target; {RIGHT}"));
                 }
-                None
+                target.flatten()
             }
         }
     });
@@ -192,22 +200,45 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
             _ => Err(format!("{text:?} is no label; write \"key=value\"")),
         }
     });
-    let host = s.optional("host", |value| {
-        let text = value::text(value)?;
-        match ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
-            true => Ok(text),
-            false => {
-                Err(format!("{text:?} is no engine address; write unix:///…, tcp://… or http://…"))
+    let (host, port) = read_engine(s);
+    DockerTarget { label, host, port, stop_timeout: read_stop_timeout(s) }
+}
+
+fn read_compose(s: &mut Section) -> Option<ComposeTarget> {
+    // Compose itself allows no other characters, so a slip is found here and not by silence later.
+    let name = |allowed: &'static str| {
+        move |value: &DeValue| match value::text(value)? {
+            text if text.chars().all(|c| c.is_ascii_alphanumeric() || allowed.contains(c)) => {
+                Ok(text)
             }
+            text => Err(format!("{text:?} is no name of Compose; use letters, digits, {allowed}")),
         }
-    });
+    };
+    let project = "write the project's name, by default the name of its folder";
+    let project = s.required("project", project, name("-_"));
+    let service = "write the service's key in the Compose file";
+    let service = s.required("service", service, name("-_."));
+    let (host, port) = read_engine(s);
+    let stop_timeout = read_stop_timeout(s);
+    Some(ComposeTarget { project: project?, service: service?, host, port, stop_timeout })
+}
+
+/// Where the engine is, and the container port that serves requests.
+fn read_engine(s: &mut Section) -> (Option<String>, Option<u16>) {
+    let host = s.optional("host", engine_address);
     let port = s.optional("port", value::integer(1..=u32::from(u16::MAX)));
-    DockerTarget {
-        label,
-        host,
-        // Within 16 bits, as just read.
-        port: port.map(|p| p as u16),
-        stop_timeout: read_stop_timeout(s),
+    // Within 16 bits, as just read.
+    (host, port.map(|port| port as u16))
+}
+
+/// Where a Docker engine answers.
+pub fn engine_address(value: &DeValue) -> value::Read<String> {
+    let text = value::text(value)?;
+    match ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(text),
+        false => {
+            Err(format!("{text:?} is no engine address; write unix:///…, tcp://… or http://…"))
+        }
     }
 }
 

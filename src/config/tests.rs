@@ -68,6 +68,29 @@ fn one_service_with_a_target_is_enough() {
     let docker = ok("[services.a]\ntarget = { docker = {} }");
     let Target::Docker(docker) = &docker.services["a"].target else { panic!("docker") };
     assert_eq!(docker.label, "foresail.service=a");
+    let compose = "project = \"shop\", service = \"web.api\", port = 8000, stop_timeout = \"3s\"";
+    let compose = ok(&format!("[services.a]\ntarget = {{ compose = {{ {compose} }} }}"));
+    let Target::Compose(compose) = &compose.services["a"].target else { panic!("compose") };
+    assert_eq!((compose.project.as_str(), compose.service.as_str()), ("shop", "web.api"));
+    assert_eq!((compose.port, compose.stop_timeout), (Some(8000), Duration::from_secs(3)));
+    assert_eq!(compose.host, None);
+}
+
+#[test]
+fn discovery_needs_no_service() {
+    let config = ok("[discovery]\ndocker = true\nhost = \"tcp://engine:2375\"\n");
+    assert_eq!(config.discovery, Some(Discovery { host: Some("tcp://engine:2375".into()) }));
+    assert!(config.services.is_empty());
+    assert_eq!(ok(WEB).discovery, None);
+    check("[discovery]\ndocker = false\n", &["services: no service to scale"]);
+    check(
+        "[discovery]\ndocker = 1\nhost = \"x\"\n[services]\n",
+        &[
+            "2: discovery.docker: 1 is not true or false",
+            "3: discovery.host: \"x\" is no engine address",
+            "4: services: no service to scale",
+        ],
+    );
 }
 
 #[test]
@@ -129,7 +152,7 @@ fn every_error_at_once_with_its_line() {
             "10: services.web.replicas.min: 5 is more than max = 2",
             "11: services.web.fallback.down: 0.8 is not below up = 0.2",
             "12: services.web.capacity: 0 is no capacity; write \"learn\" or a number above 0",
-            "14: services.api.target.compose: not yet supported; use process or docker",
+            "14: services.api.target.compose.service: missing; write the service's key",
             "15: services.api.balancer.listen: missing; write for instance \"127.0.0.1:9000\"",
         ],
     );
@@ -243,7 +266,24 @@ fn targets_refuse_what_is_wrong() {
         ("{ docker = { host = \"ftp://x\" } }", "2: services.web.target.docker.host: \"ftp://x\""),
         (
             "{ docker = {}, process = { command = [\"a\"] } }",
-            "2: services.web.target: both process and docker",
+            "2: services.web.target: several kinds; a service has one target",
+        ),
+        (
+            "{ compose = { project = \"shop\", service = \"web/1\" } }",
+            "2: services.web.target.compose.service: \"web/1\" is no name of Compose",
+        ),
+        (
+            "{ compose = { project = \"my.shop\", service = \"web\" } }",
+            "2: services.web.target.compose.project: \"my.shop\" is no name of Compose; use",
+        ),
+        (
+            "{ compose = { service = \"web\" } }",
+            "2: services.web.target.compose.project: missing; write the project's name",
+        ),
+        ("{ compose = 3 }", "2: services.web.target.compose: 3 is no table"),
+        (
+            "{ compose = { project = \"a\", service = \"b\", label = \"c\" } }",
+            "2: services.web.target.compose.label: unknown key",
         ),
     ];
     for (target, expected) in cases {
@@ -289,6 +329,15 @@ fn listeners_and_labels_must_not_clash() {
         &(service("a", "127.0.0.1:1", same) + &service("b", "127.0.0.1:2", same)),
         &["5: services.b.target: label `a=b` also selects the containers of service `a`"],
     );
+    let compose =
+        |project| format!("{{ compose = {{ project = \"{project}\", service = \"c\" }} }}");
+    let pair =
+        |one: &str, two: &str| service("a", "127.0.0.1:1", one) + &service("b", "127.0.0.1:2", two);
+    check(
+        &pair(&compose("p"), &compose("p")),
+        &["5: services.b.target: service `c` of project `p` also selects the containers of"],
+    );
+    check(&pair(&compose("p"), &compose("q")), &[]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn fleet() -> Fleet {
 }
 
 fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
-    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed }
+    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed, outdated: false }
 }
 
 fn stop(id: &str) -> Command {
@@ -53,6 +53,48 @@ fn a_replica_seen_before_its_start_answered_is_not_counted_twice() {
     f.observe(at(1), &[report("a", false, true)], |_| 0);
     f.started(at(0), at(2), "a".into());
     assert_eq!(f.current_replicas(), 1);
+}
+
+#[test]
+fn the_outdated_leave_first() {
+    let mut f = fleet();
+    let old = ReplicaReport { outdated: true, ..report("old", true, false) };
+    // Otherwise ours would go before others', the one that starts before those that serve.
+    let reports = [report("new", true, true), old, report("starting", false, true)];
+    f.observe(at(0), &reports, |id| u32::from(id == "old"));
+    assert_eq!(f.reconcile(at(1), 2), []);
+    check_phases(
+        &f,
+        &[("new", Phase::Ready), ("old", Phase::Draining), ("starting", Phase::Starting)],
+    );
+}
+
+#[test]
+fn ours_of_an_older_configuration_are_replaced_one_by_one() {
+    let mut f = fleet();
+    let old = |id: &str| ReplicaReport { outdated: true, ..report(id, true, true) };
+    let reconcile = |f: &mut Fleet, second| {
+        let desired = 2 + f.surge(2);
+        f.reconcile(at(second), desired)
+    };
+    f.observe(at(0), &[old("a"), old("b")], |_| 0);
+    assert_eq!(reconcile(&mut f, 1), [Command::Start { count: 1 }]);
+    f.started(at(1), at(2), "c".into());
+    assert_eq!(reconcile(&mut f, 2), [], "nobody leaves before its successor serves");
+    f.observe(at(3), &[old("a"), old("b"), report("c", true, true)], |_| 0);
+    assert_eq!(reconcile(&mut f, 3), []);
+    check_phases(&f, &[("a", Phase::Draining), ("b", Phase::Ready), ("c", Phase::Warming)]);
+    assert_eq!(reconcile(&mut f, 4), [stop("a"), Command::Start { count: 1 }]);
+    f.started(at(4), at(5), "d".into());
+    f.observe(at(6), &[old("b"), report("c", true, true), report("d", true, true)], |_| 0);
+    reconcile(&mut f, 6);
+    assert_eq!(reconcile(&mut f, 7), [stop("b")]);
+    f.observe(at(8), &[report("c", true, true), report("d", true, true)], |_| 0);
+    assert_eq!(reconcile(&mut f, 8), []);
+    // Those that somebody else started stay until the load falls.
+    let users = ReplicaReport { managed: false, ..old("e") };
+    f.observe(at(9), &[report("c", true, true), report("d", true, true), users], |_| 0);
+    assert_eq!(f.surge(3), 0);
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<Option<Re
     let shutdown = CancellationToken::new();
     let running = service::start(config, shutdown.clone()).await?;
     let watched = match running.services.get(SERVICE) {
-        Some(service) => watch(options, service, running.api_address, &stop).await,
+        Some(service) => watch(options, &service, running.api_address, &stop).await,
         None => Err(DemoError::Balancer),
     };
     shutdown.cancel();

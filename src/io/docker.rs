@@ -1,11 +1,15 @@
 //! I/O: where the Docker engine is, and what its answers mean; shared by actuator and collector.
 
+pub mod inventory;
+
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
 use hyper::http::uri::Authority;
+use tokio::sync::Semaphore;
 
 use crate::io::actuator::ActuatorError;
 use crate::io::collector::MetricsError;
@@ -17,10 +21,18 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// who gives up too early throws away what was about to work.
 pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Containers that are made, started or removed at the same time.
+const CHANGES: usize = 8;
+
+/// On the container that stands for the lock against a second Foresail; it is no replica of anybody.
+pub const LOCK_LABEL: &str = "foresail.lock";
+
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.
 #[derive(Debug, Clone)]
 pub struct Engine {
     host: String,
+    /// Shared by all clones.
+    turns: Arc<Semaphore>,
 }
 
 /// Why the engine did not do what it was asked. The messages are for people.
@@ -66,12 +78,17 @@ impl Engine {
             _ => false,
         };
         if well_formed {
-            return Ok(Engine { host });
+            return Ok(Engine { host, turns: Arc::new(Semaphore::new(CHANGES)) });
         }
         Err(format!(
             "`{host}` is no engine address: write `unix:///path/to/docker.sock` or \
              `tcp://host:port`"
         ))
+    }
+
+    /// As it was given: `unix://…` or `tcp://…`.
+    pub fn address(&self) -> &str {
+        &self.host
     }
 
     /// A client for [`Engine::call`].
@@ -99,6 +116,20 @@ impl Engine {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
             Err(_) => Err(self.silent(&format!("no answer within {} s", patience.as_secs()))),
         }
+    }
+
+    /// As [`Engine::call`] with [`CHANGE_PATIENCE`], for what makes the engine work. Waits for its
+    /// turn: a hundred at once would keep the engine from answering anybody for a minute.
+    ///
+    /// # Errors
+    /// As of [`Engine::call`].
+    pub async fn change<T>(
+        &self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        // Nobody closes it, and without a turn the engine only has more to do at once.
+        let _turn = self.turns.acquire().await.ok();
+        self.call(CHANGE_PATIENCE, request).await
     }
 
     /// Where the ports that containers publish on all interfaces are reached from here.

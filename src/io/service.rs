@@ -1,13 +1,15 @@
 //! I/O: runs the services: samples, steps, commands; publishes snapshots for everybody else.
 //!
-//! [`start`] brings up the store, the API, a proxy and a [`runner`] for each service. A [`Service`]
-//! is a cheap handle; readers take its newest [`Snapshot`] and never wait for the runner.
+//! [`start`] brings up the store, the API, a proxy and a [`runner`] for each service; [`Services`]
+//! come and go meanwhile. A [`Service`] is a cheap handle; readers take its newest [`Snapshot`] and
+//! never wait for the runner.
 
 mod back_off;
 mod calendar;
 mod decisions;
 mod lock;
 mod models;
+mod registry;
 mod runner;
 mod start;
 mod state;
@@ -24,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use models::{Learned, ModelError};
-pub use start::{Running, StartError, start};
+pub use registry::Services;
+pub use start::{Running, StartError, Supervisor, start};
 
 use self::state::State;
 use super::artifact::catalog::ModelInfo;
@@ -110,9 +113,6 @@ pub struct Pushed {
     /// Index and reason of each refused sample.
     pub refused: Vec<(usize, String)>,
 }
-
-/// All running services by name.
-pub type Services = Arc<BTreeMap<String, Service>>;
 
 /// Handle of one running service; clones share it.
 #[derive(Clone)]

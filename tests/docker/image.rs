@@ -1,5 +1,6 @@
 //! I/O: the test image, made from nothing but the project's own binary. No registry is asked.
 
+use std::path::Path;
 use std::process::Command;
 
 use bollard::Docker;
@@ -31,13 +32,18 @@ pub async fn import(engine: &Docker) -> String {
 /// A tar archive of the binary as `/foresail`. It is alone in the image, so it must be static.
 fn archive() -> Vec<u8> {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let binary = folder.path().join("foresail");
-    std::fs::copy(env!("CARGO_BIN_EXE_foresail"), &binary).expect("copy of the binary");
-    // Debug information makes most of its size; without `strip` it only takes longer.
-    let _ = Command::new("strip").arg(&binary).status();
+    copy_binary(folder.path());
     let mut tar = Command::new("tar");
     tar.args(["--create", "--file=-", "-C"]).arg(folder.path()).arg("foresail");
     let tar = tar.output().expect("tar runs");
     assert!(tar.status.success(), "tar: {}", String::from_utf8_lossy(&tar.stderr));
     tar.stdout
+}
+
+/// Puts the program as `foresail` into a folder.
+pub fn copy_binary(folder: &Path) {
+    let binary = folder.join("foresail");
+    std::fs::copy(env!("CARGO_BIN_EXE_foresail"), &binary).expect("copy of the binary");
+    // Debug information makes most of its size; without `strip` it only takes longer.
+    let _ = Command::new("strip").arg(&binary).status();
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A socket of the test's own, behind which the engine is there or not.
@@ -32,8 +32,10 @@ impl Relay {
         self.remove_socket();
         let listener = UnixListener::bind(self.path()).expect("bind");
         self.accepting = Some(tokio::spawn(async move {
+            // Open connections end with the listener.
+            let mut connections = JoinSet::new();
             while let Ok((mut client, _)) = listener.accept().await {
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let mut engine = connect().await;
                     // Either side may hang up at any time.
                     let _ = copy_bidirectional(&mut client, &mut engine).await;
@@ -69,7 +71,7 @@ impl Relay {
 }
 
 /// The engine that the other tests use, too.
-async fn connect() -> Box<dyn Stream> {
+pub async fn connect() -> Box<dyn Stream> {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
     match host.strip_prefix("tcp://") {
         Some(address) => Box::new(TcpStream::connect(address).await.expect("the engine")),

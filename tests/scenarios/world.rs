@@ -89,6 +89,7 @@ impl<'a> World<'a> {
             address: None,
             exited: false,
             managed: true,
+            outdated: false,
         };
         let reports: Vec<ReplicaReport> = self.workers.iter().map(report).collect();
         fleet.observe(self.now, &reports, |id| u32::from(self.busy(id)));

@@ -1,47 +1,47 @@
-//! I/O: replicas are the containers of one Docker engine that carry the service's label.
+//! I/O: replicas are the containers of one Docker engine that carry the service's label, or belong
+//! to one service of a Compose project.
 //!
 //! A new replica is a clone of a container that the user started: of the oldest such, also if it is
 //! stopped. Clones carry one label more ([`template::CLONE_LABEL`]) and are removed when they are
-//! stopped; the user's own containers are only stopped. Containers without the service's label are
-//! never touched. All state is in the labels, so a restarted Foresail goes on where it was.
+//! stopped; the user's own containers are only stopped. Of a Compose service the user's own are
+//! removed, too, as `up --scale` does, except for the last one, which is what a later clone is made
+//! from. Other containers are never touched. All state is in the labels, so a restarted Foresail
+//! goes on where it was.
 //!
 //! Known limits: the template's image must still be on the engine. Clones get addresses and volumes
-//! of their own where the template has none that its user named. A change of the template reaches
-//! later clones only.
+//! of their own where the template has none that its user named; files that Compose has copied into
+//! a container are not in its clone. A change of the template reaches later clones only.
 
+mod compose;
+mod readiness;
+mod selection;
 mod template;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum as State,
-    NetworkConnectRequest,
+    ContainerInspectResponse, ContainerSummaryStateEnum as State, NetworkConnectRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder,
 };
+use chrono::Utc;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::{Actuator, ActuatorError};
-use crate::config::DockerTarget;
+use crate::config::{ComposeTarget, DockerTarget};
 use crate::fleet::{ReplicaId, ReplicaReport};
+use crate::io::docker::inventory::Inventory;
 use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
 
-pub use template::{CLONE_LABEL, cpu_limit, is_running};
-
-/// Longest wait for a replica to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Docker accepts connections to a published port before the container listens, and then closes
-/// them; one that stays open this long has reached the container.
-const STAYS_OPEN: Duration = Duration::from_millis(200);
+use self::readiness::Readiness;
+use self::selection::Container;
+pub use self::selection::Selection;
+pub use self::template::{CLONE_LABEL, cpu_limit, is_running};
 
 /// Containers that are asked at the same time.
 const CONCURRENCY: usize = 16;
@@ -49,22 +49,15 @@ const CONCURRENCY: usize = 16;
 /// The containers of one service.
 #[derive(Debug)]
 pub struct DockerActuator {
+    /// What the names of clones begin with, unless Compose has its own.
     service: String,
-    target: DockerTarget,
+    selection: Selection,
+    port: Option<u16>,
+    stop_timeout: Duration,
     engine: Engine,
+    inventory: Inventory,
+    readiness: Readiness,
     notes: Mutex<Vec<String>>,
-}
-
-/// A labelled container, as a listing shows it.
-#[derive(Debug, Clone)]
-struct Container {
-    id: String,
-    name: String,
-    state: State,
-    /// Seconds since 1970.
-    created: i64,
-    /// Made by Foresail.
-    clone: bool,
 }
 
 impl DockerActuator {
@@ -74,38 +67,64 @@ impl DockerActuator {
     /// # Errors
     /// [`ActuatorError::Refused`] if the target's label or engine address is malformed.
     pub fn connect(service: &str, target: &DockerTarget) -> Result<DockerActuator, ActuatorError> {
+        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
+        DockerActuator::on(Inventory::follow(engine), service, target)
+    }
+
+    /// As [`DockerActuator::connect`], but shares what others know of the engine's containers.
+    ///
+    /// # Errors
+    /// [`ActuatorError::Refused`] if the target's label is malformed.
+    pub fn on(
+        inventory: Inventory,
+        service: &str,
+        target: &DockerTarget,
+    ) -> Result<DockerActuator, ActuatorError> {
         if target.label.split('=').next().is_none_or(str::is_empty) {
             let reason = format!("`{}` is no container label: write `key=value`", target.label);
             return Err(ActuatorError::Refused(reason));
         }
-        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
-        let (service, target) = (service.to_owned(), target.clone());
-        Ok(DockerActuator { service, target, engine, notes: Mutex::default() })
+        let selection = Selection::Label(target.label.clone());
+        let DockerTarget { port, stop_timeout, .. } = target;
+        Ok(DockerActuator::new(inventory, service, selection, *port, *stop_timeout))
     }
 
-    /// Every container with the label, in any state; oldest first.
-    async fn labelled(&self) -> Result<Vec<Container>, EngineError> {
-        let docker = self.engine.docker()?;
-        let filters = HashMap::from([("label", vec![self.target.label.as_str()])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let found = self.engine.call(PATIENCE, docker.list_containers(Some(options))).await?;
+    /// The replicas of one service of a Compose project.
+    pub fn compose(inventory: Inventory, target: &ComposeTarget) -> DockerActuator {
+        let ComposeTarget { service, port, stop_timeout, .. } = target;
+        DockerActuator::new(inventory, service, target.into(), *port, *stop_timeout)
+    }
+
+    fn new(
+        inventory: Inventory,
+        service: &str,
+        selection: Selection,
+        port: Option<u16>,
+        stop_timeout: Duration,
+    ) -> DockerActuator {
+        DockerActuator {
+            service: service.to_owned(),
+            selection,
+            port,
+            stop_timeout,
+            engine: inventory.engine().clone(),
+            inventory,
+            readiness: Readiness::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Every container of the service, in any state; oldest first.
+    async fn selected(&self) -> Result<Vec<Container>, EngineError> {
+        let found = self.inventory.labelled(&self.selection.labels()[0]).await?;
         let mut containers = found
             .into_iter()
-            .filter(|summary| self.carries_label(summary.labels.as_ref()))
-            .filter_map(container)
+            .filter_map(|summary| self.selection.container(summary))
             .collect::<Vec<_>>();
         // Within one second the numbers of the names tell; a longer number is a higher one.
         let age = |c: &Container| (c.created, c.name.len(), c.name.clone());
         containers.sort_by_cached_key(age);
         Ok(containers)
-    }
-
-    fn carries_label(&self, labels: Option<&HashMap<String, String>>) -> bool {
-        let Some(labels) = labels else { return false };
-        match self.target.label.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-            None => labels.contains_key(&self.target.label),
-        }
     }
 
     async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
@@ -115,30 +134,49 @@ impl DockerActuator {
     }
 
     async fn reports(&self) -> Result<Vec<ReplicaReport>, EngineError> {
-        let containers = self.labelled().await?;
-        let notes = match template_of(&containers) {
-            Some(template) => match self.inspect(&template.id).await {
-                Ok(template) => template::notes(&template, self.target.port),
+        let containers = self.selected().await?;
+        let mut notes = match selection::template_of(&containers) {
+            Some(template) => match self.inventory.inspect(&template.id).await {
+                Ok(seen) => {
+                    let obstacle = self.name_prefix(template).err();
+                    obstacle.into_iter().chain(template::notes(&seen, self.port)).collect()
+                }
                 Err(EngineError::Unavailable(reason)) => {
                     return Err(EngineError::Unavailable(reason));
                 }
                 // It is being removed; the next listing shows what is left.
                 Err(_) => Vec::new(),
             },
-            None => vec![self.nothing_to_clone()],
+            None => vec![self.selection.nothing_to_clone()],
         };
+        let redeploying = selection::is_redeploying(&containers, Utc::now());
+        let old = |container: &Container| selection::is_outdated(&containers, container);
+        let count = containers.iter().filter(|it| old(it)).count();
+        notes.extend(compose::notes(&self.selection, redeploying, count));
+        // Who is about to be replaced by its user is not replaced by us.
+        let outdated = |container: &Container| !redeploying && old(container);
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
 
-        let reports = containers.into_iter().filter(is_replica);
-        let reports = stream::iter(reports.map(|container| self.report(container)));
+        self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
+        let published_on = self.engine.published_on().await;
+        let replicas = containers.iter().filter(|container| selection::is_replica(container));
+        let reports = replicas.map(|it| self.report(it, outdated(it), published_on));
+        // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
+        let reports = stream::iter(reports.collect::<Vec<_>>());
         let reports = reports.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
         Ok(reports.into_iter().flatten().collect())
     }
 
     /// `None` if the container has gone since it was listed.
-    async fn report(&self, container: Container) -> Result<Option<ReplicaReport>, EngineError> {
-        let (id, managed) = (container.id, container.clone);
-        let unready = ReplicaReport { id, ready: false, address: None, exited: false, managed };
+    async fn report(
+        &self,
+        container: &Container,
+        outdated: bool,
+        published_on: IpAddr,
+    ) -> Result<Option<ReplicaReport>, EngineError> {
+        let (id, managed) = (container.id.clone(), container.clone);
+        let (ready, address, exited) = (false, None, false);
+        let unready = ReplicaReport { id, ready, address, exited, managed, outdated };
         match container.state {
             State::CREATED => return Ok(Some(unready)),
             State::EXITED | State::DEAD => {
@@ -146,37 +184,38 @@ impl DockerActuator {
             }
             _ => {}
         }
-        let seen = match self.inspect(&unready.id).await {
+        let seen = match self.inventory.inspect(&unready.id).await {
             Ok(seen) => seen,
             Err(EngineError::Missing(_)) => return Ok(None),
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(_) => return Ok(Some(unready)),
         };
-        let published_on = self.engine.published_on().await;
-        let address = template::address(&seen, self.target.port, published_on);
+        let published = template::address(&seen, self.port, published_on);
         // Another machine's containers may have the addresses of ours.
-        let local = published_on.is_loopback();
-        let own = template::own_address(&seen, self.target.port).filter(|_| local);
-        let ready = template::is_running(&seen)
-            && match (template::healthy(&seen), address) {
-                (Some(healthy), _) => healthy,
-                (None, Some(address)) => accepts(address, own).await,
-                // Nothing to connect to: a worker without a port is as ready as it gets.
-                (None, None) => template::port(&seen, self.target.port).is_none(),
-            };
+        let own = template::own_address(&seen, self.port).filter(|_| published_on.is_loopback());
+        let health = template::healthy(&seen);
+        let running = template::is_running(&seen);
+        let answering = match published.filter(|_| running && health != Some(false)) {
+            Some(published) => self.readiness.of(&seen, published, own).await,
+            None => None,
+        };
+        // Nothing to connect to: a worker without a port is as ready as it gets.
+        let serves = answering.is_some() || template::port(&seen, self.port).is_none();
+        let (ready, address) = (running && health.unwrap_or(serves), answering.or(published));
         Ok(Some(ReplicaReport { ready, address, ..unready }))
     }
 
     async fn start_clone(&self) -> Result<ReplicaId, ActuatorError> {
-        let containers = self.labelled().await?;
-        let template = template_of(&containers)
-            .ok_or_else(|| ActuatorError::Refused(self.nothing_to_clone()))?;
-        self.remove_exited(&containers).await?;
-
+        let containers = self.selected().await?;
+        self.check_settled(&containers)?;
+        let template = selection::template_of(&containers)
+            .ok_or_else(|| ActuatorError::Refused(self.selection.nothing_to_clone()))?;
+        let prefix = self.name_prefix(template).map_err(ActuatorError::Refused)?;
         let seen = self.inspect(&template.id).await?;
         let image = self.image_of(&seen).await?;
         let blueprint = template::blueprint(&seen, &image).map_err(ActuatorError::Refused)?;
-        let (id, name) = self.create(&blueprint, &containers).await?;
+        self.remove_exited(&containers).await?;
+        let (id, name) = self.create(&blueprint, &prefix, &containers).await?;
 
         let docker = self.engine.docker()?;
         let started = async {
@@ -185,12 +224,10 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine
-                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
-                    .await?;
+                self.engine.change(docker.connect_network(&network, request)).await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.call(CHANGE_PATIENCE, request).await
+            self.engine.change(request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -213,25 +250,47 @@ impl DockerActuator {
         }
     }
 
-    /// Makes the container under the first free name `<service>-foresail-<number>`; gives id and
-    /// name.
+    /// What the names of replicas begin with, before their number.
+    ///
+    /// # Errors
+    /// Why the template's name allows no second one.
+    fn name_prefix(&self, template: &Container) -> Result<String, String> {
+        match &self.selection {
+            Selection::Label(_) => Ok(format!("{}-foresail-", self.service)),
+            Selection::Compose { project, service } => {
+                compose::name_prefix(project, service, &template.name)
+            }
+        }
+    }
+
+    /// Makes the container under the first free name, prefix and number; gives id and name.
     async fn create(
         &self,
         blueprint: &template::Blueprint,
+        prefix: &str,
         siblings: &[Container],
     ) -> Result<(String, String), EngineError> {
-        // A name can be taken by a container without the label, or by a start at the same moment.
+        // A name can be taken by a foreign container, or by a start at the same moment.
         const ATTEMPTS: u32 = 8;
-        let prefix = format!("{}-foresail-", self.service);
-        let number = |sibling: &Container| sibling.name.strip_prefix(&prefix)?.parse::<u32>().ok();
-        let next = siblings.iter().filter_map(number).max().unwrap_or(0).saturating_add(1);
+        let is_compose = matches!(self.selection, Selection::Compose { .. });
+        let named = |sibling: &Container| sibling.name.strip_prefix(prefix)?.parse::<u32>().ok();
+        let next = match is_compose {
+            true => compose::next_number(siblings),
+            false => siblings.iter().filter_map(named).max().unwrap_or(0).saturating_add(1),
+        };
         let docker = self.engine.docker()?;
         let mut attempt = 0;
         loop {
-            let name = format!("{prefix}{}", next.saturating_add(attempt));
+            // In growing steps, past many that others may have taken.
+            let number = next.saturating_add((1 << attempt) - 1);
+            let name = format!("{prefix}{number}");
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
-            let request = docker.create_container(Some(options), blueprint.body.clone());
-            match self.engine.call(CHANGE_PATIENCE, request).await {
+            let mut body = blueprint.body.clone();
+            if is_compose {
+                compose::number(&mut body, number);
+            }
+            let request = docker.create_container(Some(options), body);
+            match self.engine.change(request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -241,7 +300,7 @@ impl DockerActuator {
 
     /// Removes a clone that did not start, and says why it did not.
     async fn give_up(&self, id: &str, name: &str, error: EngineError) -> ActuatorError {
-        let removed = self.remove(id).await;
+        let removed = self.remove(id, true).await;
         match error {
             EngineError::Unavailable(_) => error.into(),
             EngineError::Conflict(_) | EngineError::Missing(_) if self.is_gone(id).await => {
@@ -264,16 +323,16 @@ impl DockerActuator {
             container.clone && matches!(container.state, State::EXITED | State::DEAD)
         };
         for container in containers.iter().filter(exited).rev().skip(1) {
-            self.remove(&container.id).await?;
+            self.remove(&container.id, true).await?;
         }
         Ok(())
     }
 
-    /// Removes a clone and its anonymous volumes; one that is gone, or going, is no error.
-    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+    /// Removes a container, and its anonymous `volumes`; one that is gone, or going, is no error.
+    async fn remove(&self, id: &str, volumes: bool) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(volumes).build();
+        match self.engine.change(docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }
@@ -285,15 +344,23 @@ impl DockerActuator {
             seen => seen?,
         };
         let labels = seen.config.as_ref().and_then(|config| config.labels.as_ref());
-        if !self.carries_label(labels) {
-            let (name, label) = (template::name(&seen), &self.target.label);
-            let reason = format!("container {name} does not carry the label {label}: left alone");
+        if !self.selection.includes(labels) {
+            let (name, selection) = (template::name(&seen), &self.selection);
+            let reason = format!("container {name} does not belong to {selection}: left alone");
             return Err(ActuatorError::Refused(reason));
         }
         let clone = labels.is_some_and(|labels| labels.contains_key(template::CLONE_LABEL));
+        let goes = match self.selection {
+            Selection::Label(_) => clone,
+            Selection::Compose { .. } => {
+                let containers = self.selected().await?;
+                self.check_settled(&containers)?;
+                selection::can_be_spared(&containers, id)
+            }
+        };
 
         // Whole seconds, rounded up: with 0 the engine would kill at once.
-        let grace = self.target.stop_timeout.as_millis().div_ceil(1000).clamp(1, 86_400);
+        let grace = self.stop_timeout.as_millis().div_ceil(1000).clamp(1, 86_400);
         let options = StopContainerOptionsBuilder::new().t(grace as i32).build();
         let docker = self.engine.docker()?;
         let patience = CHANGE_PATIENCE + Duration::from_secs(grace as u64);
@@ -301,15 +368,18 @@ impl DockerActuator {
             Ok(()) | Err(EngineError::Missing(_) | EngineError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        if clone {
-            self.remove(id).await?;
+        if goes {
+            // What the user's own container has in its volumes is the user's.
+            self.remove(id, clone).await?;
         }
         Ok(())
     }
 
-    fn nothing_to_clone(&self) -> String {
-        let label = &self.target.label;
-        format!("no container carries the label {label}: start one by hand, and it can be cloned")
+    fn check_settled(&self, containers: &[Container]) -> Result<(), ActuatorError> {
+        match selection::is_redeploying(containers, Utc::now()) {
+            true => Err(ActuatorError::Unavailable(compose::under_way(&self.selection))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -334,55 +404,5 @@ impl Actuator for DockerActuator {
     /// Containers outlive Foresail: the next one finds them by their labels.
     fn shutdown(&self, _grace: Duration) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
-    }
-}
-
-fn container(summary: ContainerSummary) -> Option<Container> {
-    let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
-    Some(Container {
-        id: summary.id?,
-        name: name.trim_start_matches('/').to_owned(),
-        state: summary.state?,
-        created: summary.created.unwrap_or(0),
-        clone: summary.labels?.contains_key(template::CLONE_LABEL),
-    })
-}
-
-/// What clones are made from: the oldest of the user's own containers, else the oldest clone.
-fn template_of(containers: &[Container]) -> Option<&Container> {
-    containers.iter().find(|container| !container.clone).or_else(|| containers.first())
-}
-
-/// A stopped container of the user's is no replica: it may be stopped for a reason.
-fn is_replica(container: &Container) -> bool {
-    match container.state {
-        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => true,
-        State::CREATED | State::EXITED | State::DEAD => container.clone,
-        State::REMOVING | State::EMPTY => false,
-    }
-}
-
-/// Whether the replica accepts connections, at its own address (which tells at once, where it can
-/// be reached) or at the published one.
-async fn accepts(address: SocketAddr, own: Option<SocketAddr>) -> bool {
-    let direct = async {
-        match own {
-            Some(own) => TcpStream::connect(own).await.is_ok(),
-            None => false,
-        }
-    };
-    tokio::select! {
-        true = direct => true,
-        open = stays_open(address) => open,
-    }
-}
-
-/// Whether a connection to `address` is accepted, and not closed at once.
-async fn stays_open(address: SocketAddr) -> bool {
-    let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-    let Ok(Ok(mut stream)) = connect.await else { return false };
-    match tokio::time::timeout(STAYS_OPEN, stream.read(&mut [0])).await {
-        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
-        Err(_) => true,
     }
 }

@@ -148,8 +148,9 @@ impl FromRequestParts<App> for At {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<At, ApiError> {
         let named = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await;
         let name = named.ok().and_then(|Path(mut path)| path.remove("service")).unwrap_or_default();
-        app.services.get(&name).cloned().map(At).ok_or_else(|| {
-            let known: Vec<&str> = app.services.keys().map(String::as_str).collect();
+        app.services.get(&name).map(At).ok_or_else(|| {
+            let services = app.services.all();
+            let known: Vec<&str> = services.keys().map(String::as_str).collect();
             let message = format!("no service `{name}`; known: {}", known.join(", "));
             ApiError::new(Code::UnknownService, message).with(json!({"known": known}))
         })

@@ -29,7 +29,8 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
     responses((status = 200, description = "Prometheus text format", content_type = "text/plain")),
 )]
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
-    let services: Vec<_> = app.services.values().map(|s| (s.config(), s.snapshot())).collect();
+    let services = app.services.all();
+    let services: Vec<_> = services.values().map(|s| (s.config(), s.snapshot())).collect();
     let text = render(&services);
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {

@@ -40,7 +40,8 @@ pub async fn healthz() -> Json<Health> {
     responses((status = 200, body = Health), (status = 503, body = ErrorBody)),
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, ApiError> {
-    let waiting = app.services.iter().filter(|(_, s)| s.snapshot().decisions.is_empty());
+    let services = app.services.all();
+    let waiting = services.iter().filter(|(_, s)| s.snapshot().decisions.is_empty());
     let waiting: Vec<&String> = waiting.map(|(name, _)| name).collect();
     if !waiting.is_empty() {
         let error = ApiError::new(Code::NotReady, "some services have not decided yet");
@@ -62,6 +63,8 @@ pub async fn openapi(State(app): State<App>) -> impl IntoResponse {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServiceList {
     services: Vec<ServiceSummary>,
+    /// What is wrong with containers that were found by their labels; empty if nothing is.
+    notes: Vec<String>,
 }
 
 /// All services at a glance.
@@ -70,9 +73,9 @@ pub struct ServiceList {
     responses((status = 200, body = ServiceList)),
 )]
 pub async fn list(State(app): State<App>) -> Json<ServiceList> {
-    let services = app.services.values();
-    let services = services.map(|s| view::summary(s.config(), &s.snapshot())).collect();
-    Json(ServiceList { services })
+    let services = app.services.all();
+    let services = services.values().map(|s| view::summary(s.config(), &s.snapshot())).collect();
+    Json(ServiceList { services, notes: app.services.notes().to_vec() })
 }
 
 /// One service with its settings, its model and its last decision.

@@ -136,7 +136,7 @@ impl Answer {
 async fn send(api: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let text = format!("[api]\n{api}\n[services.a]\ntarget = {{ docker = {{}} }}");
     let api = config::parse(&text).expect("a good file").api;
-    let router = router(api, Arc::new(BTreeMap::new()));
+    let router = router(api, Services::default());
     call(router, method, path, headers, Body::empty()).await
 }
 

@@ -122,6 +122,7 @@ pub fn detail(service: &config::Service, snapshot: &Snapshot) -> ServiceDetail {
             target: match service.target {
                 config::Target::Process(_) => "process".to_string(),
                 config::Target::Docker(_) => "docker".to_string(),
+                config::Target::Compose(_) => "compose".to_string(),
             },
             min_replicas: settings.behavior.min_replicas,
             max_replicas: settings.behavior.max_replicas,

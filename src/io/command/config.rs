@@ -42,13 +42,24 @@ pub fn load(file: &Path) -> Result<Config, CommandError> {
     let text = std::fs::read(file).map_err(|e| CommandError::BadInput(format!("{shown}: {e}")))?;
     let text = String::from_utf8(text)
         .map_err(|e| CommandError::BadInput(format!("{shown}: no UTF-8 text: {e}")))?;
-    // A variable that is no UTF-8 can be none of ours: addresses, tokens and paths that we can
-    // show.
-    let vars: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    config::parse_with_env(&text, &vars)
+    config::parse_with_env(&text, &variables())
         .map_err(|errors| CommandError::BadInput(listed(file, &errors)))
+}
+
+/// What holds without a file: services are found by the labels of their containers.
+///
+/// # Errors
+/// [`CommandError::BadInput`] with what is wrong in the environment.
+pub fn discover() -> Result<Config, CommandError> {
+    config::parse_with_env("[discovery]\ndocker = true\n", &variables())
+        .map_err(|errors| CommandError::BadInput(listed(Path::new("environment"), &errors)))
+}
+
+/// A variable that is no UTF-8 can be none of ours: addresses, tokens and paths that we can show.
+fn variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// The command line puts its name before the first line; a list starts below it.

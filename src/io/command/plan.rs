@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
         eprintln!("foresail: observing for one evaluation interval");
     }
     let mut plans = Vec::new();
-    for service in running.services.values() {
+    for service in running.services.all().values() {
         let patience = service.config().settings.evaluation_interval + GRACE;
         // A service without data in time is planned too: its decision says that it holds, and why.
         let _ = tokio::time::timeout(patience, evaluated(service, begun)).await;
@@ -84,6 +84,7 @@ fn harmless(mut config: Config, folder: &Path) -> io::Result<Config> {
         copy(&config.store.path.join(&demand), &folder.join(&demand))?;
         copy(&config.store.models.join(name), &folder.join("models").join(name))?;
     }
+    config.discovery = None;
     config.api.listen = ([127, 0, 0, 1], 0).into();
     config.store.path = folder.to_path_buf();
     config.store.models = folder.join("models");

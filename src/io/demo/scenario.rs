@@ -110,6 +110,7 @@ impl Scenario {
                 retention: Duration::from_secs(86_400),
                 models: data.join("models"),
             },
+            discovery: None,
             services: BTreeMap::from([(SERVICE.to_owned(), service)]),
         }
     }

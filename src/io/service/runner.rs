@@ -10,13 +10,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Service, Shared, blocking};
+use super::lock::{self, ActorLock};
+use super::{Service, Services, Shared, blocking};
 use crate::balancer;
 use crate::fleet::Command;
 use crate::forecast::Model;
 use crate::forecast::challenge::learn;
 use crate::io::actuator::Actuator;
 use crate::io::collector::MetricsSource;
+use crate::io::store::Store;
 use crate::series::Time;
 
 /// Longest wait for the target to answer one reading; longer counts as unreadable.
@@ -38,6 +40,7 @@ pub(super) async fn run(
     let shared = service.shared.clone();
     let evaluation = shared.config.settings.evaluation_interval;
     let mut next_evaluation = next_boundary(Utc::now(), evaluation);
+    let lock = lock::keep(&shared, &tasks);
     loop {
         let tick = next_boundary(Utc::now(), shared.config.sample_interval);
         tokio::select! {
@@ -45,10 +48,11 @@ pub(super) async fn run(
             () = tokio::time::sleep(until(tick)) => {}
         }
         read(&shared, &target).await;
+        shared.state().held_back = lock.refusal();
         if tick >= next_evaluation {
             let boundary = next_boundary(tick, evaluation) - delta(evaluation);
             next_evaluation = boundary + delta(evaluation);
-            evaluate(&service, &target, boundary, &tasks);
+            evaluate(&service, &target, &lock, boundary, &tasks);
         }
         publish(&shared);
     }
@@ -81,7 +85,7 @@ async fn read(shared: &Arc<Shared>, target: &Target) {
     }
 }
 
-fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) {
+fn evaluate(service: &Service, target: &Target, lock: &ActorLock, now: Time, tasks: &TaskTracker) {
     let shared = &service.shared;
     let arrivals = shared
         .config
@@ -98,7 +102,7 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
         tracing::warn!(service = shared.config.name, %error, "demand not kept");
     }
     for command in evaluation.commands {
-        carry_out(shared, target, command, now, tasks);
+        carry_out(shared, target, lock, command, now, tasks);
     }
     let follower = service.clone();
     tasks.spawn(async move { follower.follow().await });
@@ -113,9 +117,11 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
     }
 }
 
+/// Each command keeps the lock until it is done.
 fn carry_out(
     shared: &Arc<Shared>,
     target: &Target,
+    lock: &ActorLock,
     command: Command,
     ordered: Time,
     tasks: &TaskTracker,
@@ -124,7 +130,9 @@ fn carry_out(
         Command::Start { count } => {
             for _ in 0..count {
                 let (shared, actuator) = (shared.clone(), target.actuator.clone());
+                let lock = lock.clone();
                 tasks.spawn(async move {
+                    let _lock = lock;
                     let outcome = actuator.start().await.map_err(|e| e.to_string());
                     shared.state().started(ordered, Utc::now(), outcome);
                 });
@@ -132,7 +140,9 @@ fn carry_out(
         }
         Command::Stop { replica } => {
             let (shared, actuator) = (shared.clone(), target.actuator.clone());
+            let lock = lock.clone();
             tasks.spawn(async move {
+                let _lock = lock;
                 let outcome = actuator.stop(&replica).await.map_err(|e| e.to_string());
                 shared.state().stopped(&replica, Utc::now(), outcome);
             });
@@ -160,28 +170,39 @@ fn publish(shared: &Arc<Shared>) {
 
 /// Writes what the store and the decision log hold in memory, each flush interval and once at the
 /// end.
-pub(super) async fn flush(services: Vec<Service>, interval: Duration, shutdown: CancellationToken) {
+pub(super) async fn flush(
+    services: Services,
+    store: Arc<Store>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         let last = tokio::select! {
             () = shutdown.cancelled() => true,
             _ = ticks.tick() => false,
         };
-        for service in &services {
-            let shared = service.shared.clone();
-            blocking(move || flush_decisions(&shared)).await;
+        let services = services.all();
+        for service in services.values() {
+            save(service).await;
         }
-        if let Some(service) = services.first() {
-            let shared = service.shared.clone();
-            if let Err(error) = blocking(move || shared.store.flush(Utc::now())).await {
+        let store = store.clone();
+        if let Err(error) = blocking(move || store.flush(Utc::now())).await {
+            for service in services.values() {
                 service.shared.store_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "recorded load not written; it stays in memory");
             }
+            tracing::warn!(%error, "recorded load not written; it stays in memory");
         }
         if last {
             return;
         }
     }
+}
+
+/// Writes what is kept for this service outside the store.
+pub(super) async fn save(service: &Service) {
+    let shared = service.shared.clone();
+    blocking(move || flush_decisions(&shared)).await;
 }
 
 fn flush_decisions(shared: &Shared) {

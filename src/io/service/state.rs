@@ -39,8 +39,10 @@ const READ_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 pub(super) struct State {
     pub config: config::Service,
-    /// The configured one, or `observe` while another Foresail acts.
+    /// What the user wants.
     pub mode: Mode,
+    /// Why this process must not act although its mode is `act`: another Foresail does.
+    pub held_back: Option<String>,
     pub autoscaler: Autoscaler,
     pub fleet: Fleet,
     pub override_: Option<Override>,
@@ -81,6 +83,7 @@ impl State {
         };
         State {
             mode,
+            held_back: None,
             autoscaler: Autoscaler::new(config.settings.clone()),
             fleet: Fleet::new(config.fleet.clone()),
             override_: None,
@@ -268,9 +271,12 @@ impl State {
     }
 
     fn commands(&mut self, now: Time, desired: u32) -> Vec<Command> {
-        if self.mode == Mode::Observe || self.reads.failure().is_some() {
+        if self.effective_mode() == Mode::Observe || self.reads.failure().is_some() {
             return Vec::new();
         }
+        // Without room for one more the old ones stay until the load falls.
+        let room = self.config.settings.behavior.max_replicas.saturating_sub(desired);
+        let desired = desired + self.fleet.surge(desired).min(room);
         let current = self.fleet.current_replicas();
         let desired = if self.starts.waits(now) { desired.min(current) } else { desired };
         self.fleet.reconcile(now, desired)

@@ -8,6 +8,8 @@ use bollard::models::{
     NetworkingConfig,
 };
 
+use super::compose;
+
 /// Marks the containers that Foresail started; its value is the id of the container they copy.
 pub const CLONE_LABEL: &str = "foresail.clone-of";
 
@@ -41,6 +43,8 @@ pub fn blueprint(template: &ContainerInspectResponse, image: &str) -> Result<Blu
         host_config.container_id_file = None;
     }
 
+    own_volumes(&mut body);
+
     let mut further_networks = networks(template);
     let first = primary_network(template);
     if let Some((network, settings)) = first.and_then(|name| further_networks.remove_entry(&name)) {
@@ -48,6 +52,24 @@ pub fn blueprint(template: &ContainerInspectResponse, image: &str) -> Result<Blu
         body.networking_config = Some(NetworkingConfig { endpoints_config });
     }
     Ok(Blueprint { body, further_networks })
+}
+
+/// Gives the clone anonymous volumes of its own. Compose hands them on when it recreates a
+/// container, and a mount then names what was anonymous.
+fn own_volumes(body: &mut ContainerCreateBody) {
+    let is_anonymous = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_handed_on = |bind: &mut String| bind.split(':').next().is_some_and(is_anonymous);
+    let Some(host_config) = &mut body.host_config else { return };
+    for bind in host_config.binds.iter_mut().flat_map(|it| it.extract_if(.., is_handed_on)) {
+        let Some(path) = bind.split(':').nth(1) else { continue };
+        let volumes = body.volumes.get_or_insert_default();
+        if !volumes.iter().any(|known| known == path) {
+            volumes.push(path.to_owned());
+        }
+    }
+    for mount in host_config.mounts.iter_mut().flatten() {
+        mount.source = mount.source.take().filter(|name| !is_anonymous(name));
+    }
 }
 
 /// Why no clone of this container can run beside it; `None` if one can.
@@ -70,9 +92,14 @@ pub fn obstacle(template: &ContainerInspectResponse) -> Option<String> {
     fixed.sort();
     let (port, host_port) = fixed.first()?;
     let bare = port.split('/').next().unwrap_or(port);
+    let labels = template.config.as_ref().and_then(|config| config.labels.as_ref());
+    let right = match labels.is_some_and(|labels| labels.contains_key(compose::PROJECT)) {
+        true => format!("`ports: [\"127.0.0.1::{bare}\"]`"),
+        false => format!("`-p 127.0.0.1::{bare}`"),
+    };
     Some(format!(
         "container {name} publishes {port} on the fixed host port {host_port}, which only one \
-         container can have: publish it without one (`-p 127.0.0.1::{bare}`), and Docker chooses"
+         container can have: publish it without one ({right}), and Docker chooses"
     ))
 }
 

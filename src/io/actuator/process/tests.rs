@@ -105,6 +105,7 @@ async fn the_port_is_passed_on_and_cpu_time_is_counted() {
         address: report.address,
         in_flight: 0,
         managed: true,
+        outdated: false,
     };
     let unknown = Replica { id: "web-77".to_owned(), ..replica.clone() };
     let metrics = actuator.metrics();

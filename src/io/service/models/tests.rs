@@ -37,8 +37,8 @@ impl World {
         World { running: start(config, shutdown.clone()).await.expect("free ports"), shutdown }
     }
 
-    fn service(&self) -> &Service {
-        &self.running.services["web"]
+    fn service(&self) -> Service {
+        self.running.services.get("web").expect("configured")
     }
 
     /// The first snapshot that is as wanted; a minute is far more than any of it takes.

@@ -106,6 +106,10 @@ fn obstacles_say_what_to_change() {
     check(json!({"PortBindings": {"80/tcp": null}}), None);
     check(port(json!("8080")), Some("80/tcp on the fixed host port 8080"));
     check(port(json!("8080")), Some("`-p 127.0.0.1::80`"));
+    let from_compose = json!({"Config": {"Labels": {(compose::PROJECT): "shop"}},
+        "HostConfig": port(json!("8080"))});
+    let found = obstacle(&container(from_compose)).expect("an obstacle");
+    assert!(found.contains("`ports: [\"127.0.0.1::80\"]`"), "{found}");
     check(port(json!("8000-8000")), Some("fixed host port 8000-8000"));
     check(json!({"NetworkMode": "host"}), Some("shares the network `host`"));
     check(json!({"NetworkMode": "container:ab"}), Some("shares the network `container:ab`"));
@@ -207,4 +211,33 @@ proptest! {
             prop_assert_eq!(labels.get(CLONE_LABEL), container.id.as_ref());
         }
     }
+}
+
+#[test]
+fn anonymous_volumes_that_compose_handed_on_are_not_shared() {
+    let anonymous = "ade82aefd027ed84ff3ea7cd9de7224467f13d3d981647eefee377691d71ce72";
+    let named = "shop_named:/named:rw";
+    let check = |binds: Value, volumes: Value, expected: Value| {
+        let mounts = json!([
+            {"Type": "volume", "Source": anonymous, "Target": "/mount"},
+            {"Type": "volume", "Source": "shop_named", "Target": "/other"},
+        ]);
+        let template = container(json!({
+            "Config": {"Volumes": volumes}, "HostConfig": {"Binds": binds, "Mounts": mounts},
+        }));
+        let body = blueprint(&template, "web:1").expect("can be cloned").body;
+        let body = serde_json::to_value(body).expect("body");
+        assert_eq!(body["Volumes"], expected);
+        assert_eq!(body["HostConfig"]["Mounts"][0].get("Source"), None);
+        assert_eq!(body["HostConfig"]["Mounts"][1]["Source"], "shop_named");
+        let expected = if binds.is_null() { json!(null) } else { json!([named]) };
+        assert_eq!(body["HostConfig"]["Binds"], expected);
+    };
+    let handed_on = format!("{anonymous}:/anon:rw");
+    check(json!([named, handed_on]), json!({"/anon": {}}), json!({"/anon": {}}));
+    // Version 2 does not repeat the path.
+    check(json!([named, handed_on]), json!({}), json!({"/anon": {}}));
+    check(json!([format!("{anonymous}:/anon"), named]), json!({}), json!({"/anon": {}}));
+    check(json!([named]), json!({"/named": {}}), json!({"/named": {}}));
+    check(json!(null), json!({"/anon": {}}), json!({"/anon": {}}));
 }
