@@ -246,7 +246,8 @@ pub struct DockerTarget {
     pub host: Option<String>,
     /// Container port that serves requests; the lowest exposed one without it.
     pub port: Option<u16>,
-    pub stop_timeout: Duration,
+    /// Time between the stop signal and SIGKILL; each container's own without it.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// The built-in reverse proxy of a service.

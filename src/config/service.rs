@@ -33,13 +33,14 @@ pub fn read(name: &str, s: &mut Section) -> Option<Service> {
     let (balancer, slow_start, drain_timeout) = read_balancer(s);
     let settings = read_settings(s, evaluation_interval, demand);
     let start_timeout = s.or("start_timeout", minutes(10), value::duration("1s", "1day"));
+    let yield_for = s.or("yield_for", minutes(2), value::duration("0s", "1day"));
     Some(Service {
         name: name.to_string(),
         mode,
         demand,
         capacity: read_capacity(s, demand),
         sample_interval,
-        fleet: FleetSettings { slow_start, drain_timeout, start_timeout },
+        fleet: FleetSettings { slow_start, drain_timeout, start_timeout, yield_for },
         balancer,
         calendar: s.optional("calendar", value::path),
         settings,
@@ -166,7 +167,7 @@ fn read_process(s: &mut Section) -> Option<ProcessTarget> {
         path => Err(format!("{path:?} is no path; it starts with a /")),
     });
     let cpu_limit = s.optional("cpu_limit", cores);
-    let stop_timeout = read_stop_timeout(s);
+    let stop_timeout = s.or("stop_timeout", Duration::from_secs(10), stop_timeout());
     Some(ProcessTarget { command: command?, env, cpu_limit, ready_path, stop_timeout })
 }
 
@@ -207,10 +208,10 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
         host,
         // Within 16 bits, as just read.
         port: port.map(|p| p as u16),
-        stop_timeout: read_stop_timeout(s),
+        stop_timeout: s.optional("stop_timeout", stop_timeout()),
     }
 }
 
-fn read_stop_timeout(s: &mut Section) -> Duration {
-    s.or("stop_timeout", Duration::from_secs(10), value::duration("0s", "1h"))
+fn stop_timeout() -> impl Fn(&DeValue) -> value::Read<Duration> {
+    value::duration("0s", "1h")
 }

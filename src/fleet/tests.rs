@@ -13,11 +13,12 @@ fn fleet() -> Fleet {
         slow_start: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(10),
         start_timeout: Duration::from_secs(30),
+        yield_for: Duration::from_secs(60),
     })
 }
 
 fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
-    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed }
+    ReplicaReport { id: id.into(), ready, managed, ..ReplicaReport::default() }
 }
 
 fn stop(id: &str) -> Command {

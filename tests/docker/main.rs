@@ -195,7 +195,7 @@ async fn a_stop_lets_requests_finish_and_removes_clones_only() {
         worker.host_config.as_mut().expect("given").port_bindings = None;
         let template = bench.run("web", worker).await;
         // A busy machine takes its time, and nothing may be killed for it.
-        let target = DockerTarget { stop_timeout: Duration::from_secs(60), ..bench.target() };
+        let target = DockerTarget { stop_timeout: Some(Duration::from_secs(60)), ..bench.target() };
         let actuator = DockerActuator::connect(&bench.service, &target).expect("well-formed");
         let clone = actuator.start().await.expect("start");
         let address = ready(&actuator, &clone).await;

@@ -138,13 +138,9 @@ impl DockerActuator {
     /// `None` if the container has gone since it was listed.
     async fn report(&self, container: Container) -> Result<Option<ReplicaReport>, EngineError> {
         let (id, managed) = (container.id, container.clone);
-        let unready = ReplicaReport { id, ready: false, address: None, exited: false, managed };
-        match container.state {
-            State::CREATED => return Ok(Some(unready)),
-            State::EXITED | State::DEAD => {
-                return Ok(Some(ReplicaReport { exited: true, ..unready }));
-            }
-            _ => {}
+        let unready = ReplicaReport { id, managed, ..ReplicaReport::default() };
+        if container.state == State::CREATED {
+            return Ok(Some(ReplicaReport { created: true, ..unready }));
         }
         let seen = match self.inspect(&unready.id).await {
             Ok(seen) => seen,
@@ -152,6 +148,11 @@ impl DockerActuator {
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(_) => return Ok(Some(unready)),
         };
+        let (restarts, end) = (template::restarts(&seen), template::end(&seen));
+        let unready = ReplicaReport { restarts, end, ..unready };
+        if matches!(container.state, State::EXITED | State::DEAD) {
+            return Ok(Some(ReplicaReport { exited: true, ..unready }));
+        }
         let published_on = self.engine.published_on().await;
         let address = template::address(&seen, self.target.port, published_on);
         // Another machine's containers may have the addresses of ours.
@@ -292,12 +293,19 @@ impl DockerActuator {
         }
         let clone = labels.is_some_and(|labels| labels.contains_key(template::CLONE_LABEL));
 
-        // Whole seconds, rounded up: with 0 the engine would kill at once.
-        let grace = self.target.stop_timeout.as_millis().div_ceil(1000).clamp(1, 86_400);
-        let options = StopContainerOptionsBuilder::new().t(grace as i32).build();
+        // Without a grace of ours the engine knows the container's own.
+        let (options, own) = (StopContainerOptionsBuilder::new(), template::stop_timeout(&seen));
+        let (options, grace) = match self.target.stop_timeout {
+            // Whole seconds, rounded up: with 0 the engine would kill at once.
+            Some(grace) => {
+                let seconds = grace.as_millis().div_ceil(1000).clamp(1, 86_400);
+                (options.t(seconds as i32), Duration::from_secs(seconds as u64))
+            }
+            None => (options, own),
+        };
         let docker = self.engine.docker()?;
-        let patience = CHANGE_PATIENCE + Duration::from_secs(grace as u64);
-        match self.engine.call(patience, docker.stop_container(id, Some(options))).await {
+        let patience = CHANGE_PATIENCE + grace;
+        match self.engine.call(patience, docker.stop_container(id, Some(options.build()))).await {
             Ok(()) | Err(EngineError::Missing(_) | EngineError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -353,11 +361,13 @@ fn template_of(containers: &[Container]) -> Option<&Container> {
     containers.iter().find(|container| !container.clone).or_else(|| containers.first())
 }
 
-/// A stopped container of the user's is no replica: it may be stopped for a reason.
+/// A container of the user's that was never started is no replica, and what is being removed is
+/// none any more.
 fn is_replica(container: &Container) -> bool {
     match container.state {
         State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => true,
-        State::CREATED | State::EXITED | State::DEAD => container.clone,
+        State::EXITED | State::DEAD => true,
+        State::CREATED => container.clone,
         State::REMOVING | State::EMPTY => false,
     }
 }

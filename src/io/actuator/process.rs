@@ -191,6 +191,7 @@ impl Entry {
             address: Some(self.address),
             exited,
             managed: true,
+            ..ReplicaReport::default()
         }
     }
 }

@@ -40,7 +40,6 @@ pub fn acquire(service: &str, target: &Target) -> Option<ActorLock> {
 mod tests {
     use super::*;
     use crate::config::DockerTarget;
-    use std::time::Duration;
 
     #[test]
     fn the_second_actor_on_an_engine_and_label_is_refused_until_the_first_is_gone() {
@@ -49,7 +48,7 @@ mod tests {
                 label: format!("{label}={}", std::process::id()),
                 host: None,
                 port: None,
-                stop_timeout: Duration::from_secs(1),
+                stop_timeout: None,
             })
         };
         let first = acquire("web", &target("a"));
