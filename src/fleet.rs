@@ -56,8 +56,8 @@ pub struct Fleet {
     /// When each start was ordered whose replica has no name yet, oldest first.
     ordered: Vec<Time>,
     leftovers: Leftovers,
-    /// The target was read before and since: what has changed, has changed just now.
-    in_sight: bool,
+    /// Since when the target could be read without a break.
+    in_sight: Option<Time>,
     startup_delays: Vec<Duration>,
     failures: Vec<(ReplicaId, Failure)>,
     changes: Vec<String>,
@@ -78,6 +78,10 @@ struct Member {
     failing: bool,
 }
 
+/// What was under way when Foresail was killed, or its target went away, is over after so long: a
+/// container that was told to stop gets 10 s from Docker.
+const CLEAR_AFTER: Duration = Duration::from_secs(15);
+
 /// A target may list a replica that it has just started a little late.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -88,7 +92,7 @@ impl Fleet {
             members: BTreeMap::new(),
             ordered: Vec::new(),
             leftovers: Leftovers::default(),
-            in_sight: false,
+            in_sight: None,
             startup_delays: Vec::new(),
             failures: Vec::new(),
             changes: Vec::new(),
@@ -132,7 +136,13 @@ impl Fleet {
     /// The target cannot be read. What will have changed when it can is nobody's doing that we
     /// could tell: an engine that restarts stops its containers.
     pub fn lose_sight(&mut self) {
-        self.in_sight = false;
+        self.in_sight = None;
+    }
+
+    /// Whether all that was under way when the target came in sight has come to its end, so that
+    /// what changes now is somebody else's doing if it is not ours.
+    fn sees_clearly(&self, now: Time) -> bool {
+        self.in_sight.is_some_and(|since| elapsed(since, now) >= CLEAR_AFTER)
     }
 
     /// Takes in what the actuator sees. `in_flight` tells the requests in flight of a replica.
@@ -146,14 +156,14 @@ impl Fleet {
         for report in reports {
             let id = &report.id;
             if report.exited {
-                self.bury(report);
+                self.bury(now, report);
             } else if report.created && !self.members.contains_key(id) {
                 self.pass_over(report);
             } else if !self.leftovers.were_told(id) {
                 self.look_at(now, report, in_flight(id));
             }
         }
-        self.in_sight = true;
+        self.in_sight.get_or_insert(now);
     }
 
     fn forget_unlisted(&mut self, now: Time, reports: &[ReplicaReport]) {
@@ -163,32 +173,32 @@ impl Fleet {
             let awaited = !member.listed && member.replica.age(now) < LISTED_WITHIN;
             !awaited && !listed.contains(id.as_str())
         };
+        let clear = self.sees_clearly(now);
         for (id, member) in self.members.extract_if(.., unlisted) {
-            if self.in_sight && member.replica.counts() {
+            if clear && member.replica.counts() {
                 self.changes.push(format!("replica {} was removed by somebody else", short(&id)));
             }
         }
     }
 
     /// A replica has ended.
-    fn bury(&mut self, report: &ReplicaReport) {
+    fn bury(&mut self, now: Time, report: &ReplicaReport) {
         let member = self.members.remove(&report.id);
-        if !self.in_sight {
-            if report.managed && report.end.is_some_and(End::may_be_asked_for) {
-                self.leftovers.add(report);
-            }
-            return;
+        let clear = self.sees_clearly(now);
+        if !clear && report.managed && report.end.is_some_and(End::may_be_asked_for) {
+            self.leftovers.add(report);
         }
-        let Some(member) = member.filter(|member| member.replica.counts()) else { return };
+        let counted = member.filter(|member| self.in_sight.is_some() && member.replica.counts());
+        let Some(member) = counted else { return };
         match member.trial.ended(report.end) {
-            Verdict::Stopped => {
+            Verdict::Stopped if clear => {
                 let id = short(&report.id);
                 self.changes.push(format!("replica {id} was stopped by somebody else"));
             }
             Verdict::Failed(failure) if report.managed => {
                 self.failures.push((report.id.clone(), failure));
             }
-            Verdict::Failed(_) | Verdict::Crashed => {}
+            _ => {}
         }
     }
 
@@ -249,7 +259,7 @@ impl Fleet {
         let half_done = self.leftovers.remove(&report.id);
         let awaited = report.managed && !half_done && !self.ordered.is_empty();
         let ordered = awaited.then(|| self.ordered.remove(0));
-        if self.in_sight && !half_done && ordered.is_none() {
+        if self.sees_clearly(now) && !half_done && ordered.is_none() {
             let id = short(&report.id);
             self.changes.push(format!("replica {id} was started by somebody else"));
         }

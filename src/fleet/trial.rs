@@ -62,6 +62,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Ended(Some(End::Exited { code: 137 })) => {
+                write!(f, "was killed soon after its start: has it memory enough?")
+            }
             Failure::Ended(Some(End::Exited { code })) => {
                 write!(f, "ended with exit code {code} soon after its start")
             }
@@ -122,11 +125,12 @@ impl Trial {
 
     /// What the end of the replica means.
     pub fn ended(&self, end: Option<End>) -> Verdict {
-        let before_work = end == Some(End::Exited { code: 0 }) && !self.has_served();
-        match end {
-            Some(end) if end.may_be_asked_for() && !before_work => Verdict::Stopped,
-            end if !self.settled => Verdict::Failed(Failure::Ended(end)),
-            _ => Verdict::Crashed,
+        // Before it served, even an engine may not tell that it was memory (137) or just done (0).
+        let asked_for = self.has_served() && end.is_some_and(End::may_be_asked_for);
+        match (asked_for, self.settled) {
+            (true, _) => Verdict::Stopped,
+            (false, false) => Verdict::Failed(Failure::Ended(end)),
+            (false, true) => Verdict::Crashed,
         }
     }
 }
@@ -160,10 +164,10 @@ mod tests {
             assert_eq!(trial.ended(end), want, "{served:?} {end:?}");
         };
         for code in [130, 137, 143] {
-            check(None, exited(code), Verdict::Stopped);
+            check(None, exited(code), failed(exited(code)));
+            check(Some(1), exited(code), Verdict::Stopped);
             check(Some(90), exited(code), Verdict::Stopped);
         }
-        // Done before it ever worked: a wrong command, not a person.
         check(None, exited(0), failed(exited(0)));
         check(Some(1), exited(0), Verdict::Stopped);
         check(None, exited(1), failed(exited(1)));

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use foresail::config::Target;
+use foresail::fleet::Replica;
 use foresail::planner::{Basis, Decision, Signal};
 use foresail::series::Time;
 use nix::sys::signal::{Signal as Unix, kill};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::bench::{Bench, eventually_within, fetch, get, ready, with_engine};
+use crate::bench::{Bench, eventually_within, fetch, get, ready, send, with_engine};
 
 /// A compressed day: quiet, then a steep peak.
 const DAY: Duration = Duration::from_secs(20);
@@ -89,7 +90,7 @@ pub struct Serve {
     child: Child,
     api: SocketAddr,
     pub balancer: SocketAddr,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Serve {
@@ -109,6 +110,12 @@ impl Serve {
         let config = foresail::config::parse(&text).expect("a valid configuration");
         assert!(matches!(config.services["web"].target, Target::Docker(_)));
         std::fs::write(&file, text).expect("write the configuration");
+        Serve::launch(folder).await
+    }
+
+    /// Serves what the configuration in `folder` says.
+    pub async fn launch(folder: tempfile::TempDir) -> Serve {
+        let file = folder.path().join("foresail.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_foresail"))
             .args(["serve", "--config"])
             .arg(&file)
@@ -124,7 +131,45 @@ impl Serve {
             address.parse().expect("an address")
         };
         let (api, balancer) = (address().await, address().await);
-        Serve { child, api, balancer, _folder: folder }
+        Serve { child, api, balancer, folder }
+    }
+
+    /// Kills it, and gives its folder for the next.
+    pub async fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().await.expect("it runs");
+        self.folder
+    }
+
+    /// Kills it, and starts another on the same store.
+    pub async fn kill_and_launch(self) -> Serve {
+        Serve::launch(self.kill().await).await
+    }
+
+    /// An operator's word for the next hour.
+    pub async fn set_override(&self, replicas: u32) {
+        let until = (chrono::Utc::now() + Duration::from_secs(3600)).to_rfc3339();
+        let body = format!(r#"{{"replicas": {replicas}, "until": "{until}", "reason": "test"}}"#);
+        let path = "/v1/services/web/override";
+        let (status, answer) = send(self.api, "PUT", path, &body).await.expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    pub async fn end_override(&self) {
+        let path = "/v1/services/web/override";
+        assert_eq!(send(self.api, "DELETE", path, "").await.expect("an answer").0, 204);
+    }
+
+    /// The value of one line of `/metrics`.
+    pub async fn metric(&self, line: &str) -> Option<f64> {
+        let (_, body) = fetch(self.api, "/metrics").await.expect("the API answers");
+        body.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    /// As the fleet knows them.
+    pub async fn replicas(&self) -> Vec<Replica> {
+        let (_, body) = fetch(self.api, "/v1/services/web/replicas").await.expect("an answer");
+        let answer = serde_json::from_str::<serde_json::Value>(&body).expect("JSON");
+        serde_json::from_value(answer["replicas"].clone()).expect("replicas")
     }
 
     /// Waits for a decision later than `since` that `is` like this.
