@@ -173,30 +173,38 @@ impl Fleet {
             let awaited = !member.listed && member.replica.age(now) < LISTED_WITHIN;
             !awaited && !listed.contains(id.as_str())
         };
-        let clear = self.sees_clearly(now);
-        for (id, member) in self.members.extract_if(.., unlisted) {
-            if clear && member.replica.counts() {
-                self.changes.push(format!("replica {} was removed by somebody else", short(&id)));
-            }
+        let gone: Vec<_> = self.members.extract_if(.., unlisted).collect();
+        for (_, member) in gone {
+            let verdict = member.trial.removed();
+            self.lose(now, &member, verdict, "removed");
         }
     }
 
     /// A replica has ended.
     fn bury(&mut self, now: Time, report: &ReplicaReport) {
-        let member = self.members.remove(&report.id);
-        let clear = self.sees_clearly(now);
-        if !clear && report.managed && report.end.is_some_and(End::may_be_asked_for) {
+        let stopped = report.end.is_some_and(End::may_be_asked_for);
+        if report.managed && stopped && !self.sees_clearly(now) {
             self.leftovers.add(report);
         }
-        let counted = member.filter(|member| self.in_sight.is_some() && member.replica.counts());
-        let Some(member) = counted else { return };
-        match member.trial.ended(report.end) {
+        if let Some(member) = self.members.remove(&report.id) {
+            let verdict = member.trial.ended(report.end);
+            self.lose(now, &member, verdict, "stopped");
+        }
+    }
+
+    /// A replica is gone. If Foresail did not ask for that, it means something; but a Foresail that
+    /// was killed may have asked for it.
+    fn lose(&mut self, now: Time, member: &Member, verdict: Verdict, how: &str) {
+        let (id, clear) = (&member.replica.id, self.sees_clearly(now));
+        if self.in_sight.is_none() || !member.replica.counts() {
+            return;
+        }
+        match verdict {
             Verdict::Stopped if clear => {
-                let id = short(&report.id);
-                self.changes.push(format!("replica {id} was stopped by somebody else"));
+                self.changes.push(format!("replica {} was {how} by somebody else", short(id)));
             }
-            Verdict::Failed(failure) if report.managed => {
-                self.failures.push((report.id.clone(), failure));
+            Verdict::Failed(failure) if member.replica.managed && (clear || member.measuring) => {
+                self.failures.push((id.clone(), failure));
             }
             _ => {}
         }

@@ -2,8 +2,9 @@
 //!
 //! A start is on trial from its order until its replica has served for [`SETTLED`]. One that ends
 //! before, or restarts again and again, or is not ready in time, has failed. A later end is a crash
-//! of a good replica, which is replaced at once. Known limit: exit codes tell a crash from a stop
-//! by somebody else, so a program that answers SIGTERM with a code of its own seems to crash.
+//! of a good replica, which is replaced at once. Known limits: exit codes tell a crash from a stop
+//! by somebody else, so a program that answers SIGTERM with a code of its own seems to crash; and
+//! whoever stops a replica before it has served makes its start a failure.
 
 use std::fmt;
 use std::time::Duration;
@@ -131,6 +132,14 @@ impl Trial {
             (true, _) => Verdict::Stopped,
             (false, false) => Verdict::Failed(Failure::Ended(end)),
             (false, true) => Verdict::Crashed,
+        }
+    }
+
+    /// What it means that it is not there any more.
+    pub fn removed(&self) -> Verdict {
+        match self.has_served() {
+            true => Verdict::Stopped,
+            false => Verdict::Failed(Failure::Ended(None)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use foresail::io::actuator::docker::CLONE_LABEL;
 use foresail::planner::Decision;
 use foresail::series::Time;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,8 +28,9 @@ const LIFE_MS: std::ops::Range<u64> = 50..800;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foresail_killed_at_any_moment_leaves_no_orphan_and_starts_none_twice() {
     let kills = number("FORESAIL_KILLS").unwrap_or(40);
-    let seed = number("FORESAIL_SEED").unwrap_or_else(|| rand::rng().next_u64());
+    let seed = number("FORESAIL_SEED").unwrap_or(5);
     println!("FORESAIL_SEED={seed}, FORESAIL_KILLS={kills}");
+    // It cannot make the moments the same on every machine, but the lives.
     with_engine("kills", async |bench| {
         let template = bench.run("web", bench.worker()).await;
         ready(&bench.actuator(), &template).await;

@@ -67,6 +67,9 @@ pub(super) struct State {
     reads: BackOff,
     starts: BackOff,
     yielding: Yielding,
+    /// When the replicas were last looked at: a little after the boundary of the decision that
+    /// rests on it.
+    looked: Time,
     /// Startup delays were measured that are not on disk.
     pub startup_delays_unsaved: bool,
     pub startup_delays_refused: Option<String>,
@@ -107,6 +110,7 @@ impl State {
             reads: BackOff::new(READ_PAUSE_MAX),
             starts: BackOff::new(START_PAUSE_MAX),
             yielding: Yielding::default(),
+            looked: Time::default(),
             startup_delays_unsaved: false,
             startup_delays_refused: None,
             actuator_notes: Vec::new(),
@@ -145,6 +149,7 @@ impl State {
         self.actuator_notes = notes;
         let requests = |id: &str| requests_of(balancer, id);
         self.fleet.observe(now, reports, |id| requests(id).in_flight);
+        self.looked = now;
         self.judge_changes(now);
         let fleet = &self.fleet;
         let samples =

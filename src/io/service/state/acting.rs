@@ -36,7 +36,7 @@ impl State {
     pub(super) fn held(&self, now: Time) -> Option<(u32, String)> {
         let min = self.config.settings.behavior.min_replicas;
         let counts = (self.fleet.current_replicas(), min);
-        self.yielding.holds(now, self.config.fleet.yield_for, counts)
+        self.yielding.holds(now.max(self.looked), self.config.fleet.yield_for, counts)
     }
 
     /// What happened to replicas that Foresail did not ask for.
@@ -68,7 +68,8 @@ impl State {
         }
         // While starts have to wait, a draining replica can still be taken back.
         let without_start = self.fleet.current_replicas() + self.fleet.recoverable_replicas();
-        let desired = if self.starts.waits(now) { desired.min(without_start) } else { desired };
+        let waits = self.starts.waits(now.max(self.looked));
+        let desired = if waits { desired.min(without_start) } else { desired };
         self.fleet.reconcile(now, desired)
     }
 
@@ -103,3 +104,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
