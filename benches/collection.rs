@@ -83,7 +83,7 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
         label: LABEL.to_owned(),
         host: None,
         port: None,
-        stop_timeout: Duration::from_secs(1),
+        stop_timeout: Some(Duration::from_secs(1)),
     };
     let inventory = Inventory::follow(Engine::new(None).expect("an address"));
     let actuator = DockerActuator::on(inventory.clone(), "bench", &target).expect("a target");

@@ -265,16 +265,6 @@ impl Autoscaler {
         self.forecast.as_ref()
     }
 
-    /// High quantile of the measured startup delays (the assumed one before the first), no higher
-    /// than the highest one planned for.
-    pub fn startup_delay(&self) -> Duration {
-        let delay = self.startup_delays.high().unwrap_or(self.settings.startup_delay);
-        match self.settings.max_startup_delay {
-            Duration::ZERO => delay,
-            highest => delay.min(highest),
-        }
-    }
-
     /// Startup delay plus one interval: until then, this decision is the last that can act.
     fn lookahead(&self) -> Duration {
         self.startup_delay() + self.settings.evaluation_interval

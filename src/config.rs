@@ -272,7 +272,8 @@ pub struct DockerTarget {
     pub host: Option<String>,
     /// Container port that serves requests; the lowest exposed one without it.
     pub port: Option<u16>,
-    pub stop_timeout: Duration,
+    /// Time between the stop signal and SIGKILL; each container's own without it.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// The containers of one service of a Compose project.
@@ -285,7 +286,7 @@ pub struct ComposeTarget {
     /// As of [`DockerTarget`].
     pub host: Option<String>,
     pub port: Option<u16>,
-    pub stop_timeout: Duration,
+    pub stop_timeout: Option<Duration>,
 }
 
 /// The built-in reverse proxy of a service.

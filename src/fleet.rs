@@ -5,90 +5,22 @@
 //! drained, for at least one reconciliation, so that the balancer has stopped choosing it before it
 //! is told to stop; if load returns meanwhile it is taken back instead of starting another.
 
+mod leftovers;
+mod replica;
+mod trial;
+pub mod yielding;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::series::Time;
-
-/// Names one replica, as the actuator does (container id, process label).
-pub type ReplicaId = String;
-
-/// Where a replica is in its life.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Ordered, or not ready for another reason.
-    Starting,
-    /// Ready, its balancing weight still rising.
-    Warming,
-    Ready,
-    /// Takes no new requests, finishes those in flight, then stops.
-    Draining,
-    /// Told to stop, not yet seen to have stopped.
-    Gone,
-}
-
-/// One serving process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Replica {
-    #[schema(value_type = String)]
-    pub id: ReplicaId,
-    pub phase: Phase,
-    /// Since when in this phase.
-    #[schema(value_type = String, format = DateTime)]
-    pub since: Time,
-    /// First seen, or ordered.
-    #[schema(value_type = String, format = DateTime)]
-    pub created: Time,
-    #[schema(value_type = Option<String>)]
-    pub address: Option<SocketAddr>,
-    pub in_flight: u32,
-    /// Started by Foresail; others are stopped last.
-    pub managed: bool,
-    /// Runs what its user has meanwhile replaced; the first to leave.
-    #[serde(default)]
-    pub outdated: bool,
-}
-
-impl Replica {
-    /// Ready for requests, at full weight or on the way to it.
-    pub fn serves(&self) -> bool {
-        matches!(self.phase, Phase::Warming | Phase::Ready)
-    }
-
-    /// Counts towards the desired replicas.
-    fn counts(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Warming | Phase::Ready)
-    }
-
-    fn enter(&mut self, phase: Phase, now: Time) {
-        (self.phase, self.since) = (phase, now);
-    }
-
-    fn age(&self, now: Time) -> Duration {
-        elapsed(self.since, now)
-    }
-}
-
-/// What the actuator sees of one replica.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReplicaReport {
-    pub id: ReplicaId,
-    pub ready: bool,
-    pub address: Option<SocketAddr>,
-    /// Seen to be stopping or stopped on its own.
-    pub exited: bool,
-    /// Started by Foresail.
-    pub managed: bool,
-    /// Of an older configuration than the newest that its user has deployed.
-    pub outdated: bool,
-}
+use leftovers::Leftovers;
+pub use replica::{Phase, Replica, ReplicaId, ReplicaReport, short};
+pub use trial::{End, Failure};
+use trial::{Trial, Verdict};
 
 /// One thing for the actuator to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,43 +44,78 @@ pub struct FleetSettings {
     pub drain_timeout: Duration,
     /// A replica that is not ready this long after its start is stopped and replaced.
     pub start_timeout: Duration,
+    /// So long the count is left alone after somebody else has changed it.
+    pub yield_for: Duration,
 }
 
 /// All replicas of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fleet {
     settings: FleetSettings,
-    replicas: BTreeMap<ReplicaId, Replica>,
+    members: BTreeMap<ReplicaId, Member>,
     /// When each start was ordered whose replica has no name yet, oldest first.
     ordered: Vec<Time>,
-    /// Those whose time to ready is still to be measured.
-    measuring: BTreeSet<ReplicaId>,
+    leftovers: Leftovers,
+    /// Since when the target could be read without a break.
+    in_sight: Option<Time>,
     startup_delays: Vec<Duration>,
+    failures: Vec<(ReplicaId, Failure)>,
+    changes: Vec<String>,
 }
+
+/// A replica, and what only the fleet needs to know of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Member {
+    replica: Replica,
+    /// Its time to ready is still to be measured.
+    measuring: bool,
+    /// The target has listed it.
+    listed: bool,
+    /// As last reported.
+    ready: bool,
+    trial: Trial,
+    /// It makes room for another try.
+    failing: bool,
+}
+
+/// What was under way when Foresail was killed, or its target went away, is over after so long: a
+/// container that was told to stop gets 10 s from Docker.
+const CLEAR_AFTER: Duration = Duration::from_secs(15);
+
+/// A target may list a replica that it has just started a little late.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
         Fleet {
             settings,
-            replicas: BTreeMap::new(),
+            members: BTreeMap::new(),
             ordered: Vec::new(),
-            measuring: BTreeSet::new(),
+            leftovers: Leftovers::default(),
+            in_sight: None,
             startup_delays: Vec::new(),
+            failures: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.values()
+        self.members.values().map(|member| &member.replica)
     }
 
     /// Replicas that serve: warming and ready.
     pub fn ready_replicas(&self) -> u32 {
-        self.replicas.values().filter(|r| r.serves()).count() as u32
+        self.replicas().filter(|r| r.serves()).count() as u32
     }
 
     /// Ordered, starting, warming and ready.
     pub fn current_replicas(&self) -> u32 {
-        (self.replicas.values().filter(|r| r.counts()).count() + self.ordered.len()) as u32
+        (self.replicas().filter(|r| r.counts()).count() + self.ordered.len()) as u32
+    }
+
+    /// Draining replicas that could be taken back.
+    pub fn recoverable_replicas(&self) -> u32 {
+        self.members.values().filter(|member| member.recoverable()).count() as u32
     }
 
     /// One replica more than `desired` while ours of an older configuration are replaced, one after
@@ -165,6 +132,28 @@ impl Fleet {
         std::mem::take(&mut self.startup_delays)
     }
 
+    /// Starts that came to nothing after all, since the last call.
+    pub fn take_failures(&mut self) -> Vec<(ReplicaId, Failure)> {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// What somebody else did to the count since the last call, one sentence each.
+    pub fn take_changes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The target cannot be read. What will have changed when it can is nobody's doing that we
+    /// could tell: an engine that restarts stops its containers.
+    pub fn lose_sight(&mut self) {
+        self.in_sight = None;
+    }
+
+    /// Whether all that was under way when the target came in sight has come to its end, so that
+    /// what changes now is somebody else's doing if it is not ours.
+    fn sees_clearly(&self, now: Time) -> bool {
+        self.in_sight.is_some_and(|since| elapsed(since, now) >= CLEAR_AFTER)
+    }
+
     /// Takes in what the actuator sees. `in_flight` tells the requests in flight of a replica.
     pub fn observe(
         &mut self,
@@ -172,39 +161,130 @@ impl Fleet {
         reports: &[ReplicaReport],
         in_flight: impl Fn(&str) -> u32,
     ) {
-        self.replicas.retain(|id, _| reports.iter().any(|r| r.id == *id && !r.exited));
-        self.measuring.retain(|id| self.replicas.contains_key(id));
-        for report in reports.iter().filter(|r| !r.exited) {
-            if !self.replicas.contains_key(&report.id) {
-                self.meet(now, report);
+        self.forget_unlisted(now, reports);
+        for report in reports {
+            let id = &report.id;
+            if report.exited {
+                self.bury(now, report);
+            } else if report.created && !self.members.contains_key(id) {
+                self.pass_over(report);
+            } else if !self.leftovers.were_told(id) {
+                self.look_at(now, report, in_flight(id));
             }
-            let Some(replica) = self.replicas.get_mut(&report.id) else { continue };
-            replica.address = report.address;
-            replica.outdated = report.outdated;
-            replica.in_flight = in_flight(&report.id);
-            match (replica.phase, report.ready) {
-                (Phase::Starting, true) => {
-                    if self.measuring.remove(&report.id) {
-                        self.startup_delays.push(elapsed(replica.created, now));
-                    }
-                    replica.enter(Phase::Warming, now);
-                }
-                // Lost its readiness: no requests until it is back, and its way back is no startup.
-                (Phase::Warming | Phase::Ready, false) => replica.enter(Phase::Starting, now),
-                _ => {}
-            }
-            if replica.phase == Phase::Warming && replica.age(now) >= self.settings.slow_start {
-                replica.enter(Phase::Ready, now);
-            }
+        }
+        self.in_sight.get_or_insert(now);
+    }
+
+    fn forget_unlisted(&mut self, now: Time, reports: &[ReplicaReport]) {
+        let listed: BTreeSet<&str> = reports.iter().map(|r| r.id.as_str()).collect();
+        self.leftovers.retain(&listed);
+        let unlisted = |id: &ReplicaId, member: &mut Member| {
+            let awaited = !member.listed && member.replica.age(now) < LISTED_WITHIN;
+            !awaited && !listed.contains(id.as_str())
+        };
+        let gone: Vec<_> = self.members.extract_if(.., unlisted).collect();
+        for (_, member) in gone {
+            let verdict = member.trial.removed();
+            self.lose(now, &member, verdict, "removed");
         }
     }
 
-    /// A replica seen for the first time: one that was ordered, or one that was there before us.
+    /// A replica has ended.
+    fn bury(&mut self, now: Time, report: &ReplicaReport) {
+        let stopped = report.end.is_some_and(End::may_be_asked_for);
+        if report.managed && stopped && !self.sees_clearly(now) {
+            self.leftovers.add(report);
+        }
+        if let Some(member) = self.members.remove(&report.id) {
+            let verdict = member.trial.ended(report.end);
+            self.lose(now, &member, verdict, "stopped");
+        }
+    }
+
+    /// A replica is gone. If Foresail did not ask for that, it means something; but a Foresail that
+    /// was killed may have asked for it.
+    fn lose(&mut self, now: Time, member: &Member, verdict: Verdict, how: &str) {
+        let (id, clear) = (&member.replica.id, self.sees_clearly(now));
+        if self.in_sight.is_none() || !member.replica.counts() {
+            return;
+        }
+        match verdict {
+            Verdict::Stopped if clear => {
+                self.changes.push(format!("replica {} was {how} by somebody else", short(id)));
+            }
+            Verdict::Failed(failure) if member.replica.managed && (clear || member.measuring) => {
+                self.failures.push((id.clone(), failure));
+            }
+            _ => {}
+        }
+    }
+
+    /// A container that waits to be started belongs to a start of ours that is under way, or to
+    /// nobody.
+    fn pass_over(&mut self, report: &ReplicaReport) {
+        if report.managed && self.ordered.is_empty() {
+            self.leftovers.add(report);
+        }
+    }
+
+    fn look_at(&mut self, now: Time, report: &ReplicaReport, in_flight: u32) {
+        if !self.members.contains_key(&report.id) {
+            self.meet(now, report);
+        }
+        let Some(member) = self.members.get_mut(&report.id) else { return };
+        (member.listed, member.ready) = (true, report.ready);
+        member.trial.observe(now, report.ready, report.restarts);
+        let replica = &mut member.replica;
+        (replica.address, replica.in_flight) = (report.address, in_flight);
+        replica.outdated = report.outdated;
+        match (replica.phase, report.ready) {
+            (Phase::Starting, true) => {
+                if std::mem::take(&mut member.measuring) {
+                    self.startup_delays.push(elapsed(replica.created, now));
+                }
+                replica.enter(Phase::Warming, now);
+            }
+            // Lost its readiness: no requests until it is back, and its way back is no startup.
+            (Phase::Warming | Phase::Ready, false) => replica.enter(Phase::Starting, now),
+            _ => {}
+        }
+        if replica.phase == Phase::Warming && replica.age(now) >= self.settings.slow_start {
+            replica.enter(Phase::Ready, now);
+        }
+        self.judge(now, &report.id);
+    }
+
+    /// Replicas of ours that do not become ready, or are restarted without end, have failed.
+    fn judge(&mut self, now: Time, id: &str) {
+        let within = self.settings.start_timeout;
+        let Some(member) = self.members.get_mut(id) else { return };
+        let (replica, loops) = (&member.replica, member.trial.loops());
+        let overdue = replica.phase == Phase::Starting && replica.age(now) >= within;
+        if member.failing || !replica.managed || !(overdue || loops) {
+            return;
+        }
+        member.failing = true;
+        if loops {
+            self.failures.push((id.to_owned(), Failure::RestartLoop));
+        } else if !member.trial.has_served() {
+            self.failures.push((id.to_owned(), Failure::NotReady { within }));
+        }
+    }
+
+    /// A replica seen for the first time: one that was ordered, or one that was there before us, or
+    /// one that somebody else has started.
     fn meet(&mut self, now: Time, report: &ReplicaReport) {
-        let ordered = (!self.ordered.is_empty()).then(|| self.ordered.remove(0));
+        let half_done = self.leftovers.remove(&report.id);
+        let awaited = report.managed && !half_done && !self.ordered.is_empty();
+        let ordered = awaited.then(|| self.ordered.remove(0));
+        if self.sees_clearly(now) && !half_done && ordered.is_none() {
+            let id = short(&report.id);
+            self.changes.push(format!("replica {id} was started by somebody else"));
+        }
+        let (ready, measuring) = (report.ready && ordered.is_none(), ordered.is_some());
         let replica = Replica {
             id: report.id.clone(),
-            phase: if report.ready && ordered.is_none() { Phase::Ready } else { Phase::Starting },
+            phase: if ready { Phase::Ready } else { Phase::Starting },
             since: now,
             created: ordered.unwrap_or(now),
             address: report.address,
@@ -212,15 +292,14 @@ impl Fleet {
             managed: report.managed,
             outdated: report.outdated,
         };
-        if ordered.is_some() {
-            self.measuring.insert(report.id.clone());
-        }
-        self.replicas.insert(report.id.clone(), replica);
+        let trial = if measuring { Trial::default() } else { Trial::met(ready, report.restarts) };
+        let member = Member { replica, measuring, listed: true, ready, trial, failing: false };
+        self.members.insert(report.id.clone(), member);
     }
 
     /// The actuator gave a name to the start ordered at `ordered`.
     pub fn started(&mut self, ordered: Time, now: Time, id: ReplicaId) {
-        if self.replicas.contains_key(&id) {
+        if self.members.contains_key(&id) {
             return;
         }
         self.start_failed(ordered);
@@ -234,8 +313,10 @@ impl Fleet {
             managed: true,
             outdated: false,
         };
-        self.measuring.insert(id.clone());
-        self.replicas.insert(id, replica);
+        let trial = Trial::default();
+        let member =
+            Member { replica, measuring: true, listed: false, ready: false, trial, failing: false };
+        self.members.insert(id, member);
     }
 
     /// The start ordered at `ordered` came to nothing.
@@ -247,89 +328,87 @@ impl Fleet {
 
     /// The stop of `id` failed: it is tried again at the next reconciliation.
     pub fn stop_failed(&mut self, id: &str, now: Time) {
-        if let Some(replica) = self.replicas.get_mut(id) {
-            replica.enter(Phase::Draining, now);
+        if let Some(member) = self.members.get_mut(id) {
+            member.replica.enter(Phase::Draining, now);
         }
+        self.leftovers.stop_failed(id);
     }
 
     /// Commands that bring the fleet towards `desired` replicas. Starts are counted as ordered at
     /// `now`.
     pub fn reconcile(&mut self, now: Time, desired: u32) -> Vec<Command> {
-        let mut commands = self.stop_drained(now);
-        self.stop_overdue(now, &mut commands);
+        let mut leaving = self.leftovers.clear();
+        self.stop_drained(now, &mut leaving);
+        self.stop_failing(now, &mut leaving);
         let current = self.current_replicas();
-        if current < desired {
-            let missing = desired - current;
-            let count = missing - self.take_back(now, missing);
-            if count > 0 {
-                self.ordered.extend(std::iter::repeat_n(now, count as usize));
-                commands.push(Command::Start { count });
-            }
-        } else {
-            self.release(now, current - desired, &mut commands);
+        if current > desired {
+            self.release(now, current - desired, &mut leaving);
+        }
+        let mut commands: Vec<Command> =
+            leaving.into_iter().map(|replica| Command::Stop { replica }).collect();
+        let missing = desired.saturating_sub(current + self.leftovers.held());
+        let count = missing - self.take_back(now, missing);
+        if count > 0 {
+            self.ordered.extend(std::iter::repeat_n(now, count as usize));
+            commands.push(Command::Start { count });
         }
         commands
     }
 
-    fn stop_drained(&mut self, now: Time) -> Vec<Command> {
+    fn stop_drained(&mut self, now: Time, leaving: &mut Vec<ReplicaId>) {
         let timeout = self.settings.drain_timeout;
-        let over = |r: &&mut Replica| {
-            r.phase == Phase::Draining
-                && r.since < now
-                && (r.in_flight == 0 || r.age(now) >= timeout)
-        };
-        let stop = |r: &mut Replica| {
-            r.enter(Phase::Gone, now);
-            Command::Stop { replica: r.id.clone() }
-        };
-        self.replicas.values_mut().filter(over).map(stop).collect()
+        for replica in self.members.values_mut().map(|member| &mut member.replica) {
+            let over = replica.in_flight == 0 || replica.age(now) >= timeout;
+            if replica.phase == Phase::Draining && replica.since < now && over {
+                replica.enter(Phase::Gone, now);
+                leaving.push(replica.id.clone());
+            }
+        }
     }
 
-    /// Replicas that we started and that never became ready make room for another try.
-    fn stop_overdue(&mut self, now: Time, commands: &mut Vec<Command>) {
-        let timeout = self.settings.start_timeout;
-        for replica in self.replicas.values_mut() {
-            let overdue = replica.phase == Phase::Starting && replica.age(now) >= timeout;
-            if overdue && replica.managed {
-                replica.enter(Phase::Gone, now);
-                commands.push(Command::Stop { replica: replica.id.clone() });
-            }
+    fn stop_failing(&mut self, now: Time, leaving: &mut Vec<ReplicaId>) {
+        for member in self.members.values_mut().filter(|m| m.failing && m.replica.counts()) {
+            member.replica.enter(Phase::Gone, now);
+            leaving.push(member.replica.id.clone());
         }
     }
 
     /// Takes up to `count` draining replicas back into service, those longest in service first.
     fn take_back(&mut self, now: Time, count: u32) -> u32 {
-        let mut draining: Vec<&mut Replica> =
-            self.replicas.values_mut().filter(|r| r.phase == Phase::Draining).collect();
-        draining.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        let mut draining: Vec<&mut Member> =
+            self.members.values_mut().filter(|member| member.recoverable()).collect();
+        draining.sort_by_key(|member| (member.replica.created, member.replica.id.clone()));
         let taken = draining.into_iter().take(count as usize);
-        taken.map(|r| r.enter(Phase::Ready, now)).count() as u32
+        taken.map(|member| member.replica.enter(Phase::Ready, now)).count() as u32
     }
 
-    /// Lets `count` replicas go: the outdated first, then those still starting (nobody waits for
-    /// them), then those of ours before others', the idle before the busy, the youngest first.
-    fn release(&mut self, now: Time, count: u32, commands: &mut Vec<Command>) {
-        let mut leaving: Vec<&mut Replica> =
-            self.replicas.values_mut().filter(|r| r.counts()).collect();
-        leaving.sort_by_key(|r| {
-            let age_rank = std::cmp::Reverse(r.created);
-            (
-                !r.outdated,
-                r.phase != Phase::Starting,
-                !r.managed,
-                r.in_flight,
-                age_rank,
-                r.id.clone(),
-            )
+    /// Lets `count` replicas go: the outdated first, then the unhealthy, then those still starting,
+    /// then those of ours before others', the idle before the busy, the youngest first. Nobody
+    /// waits for a replica that does not serve and has nothing in flight.
+    fn release(&mut self, now: Time, count: u32, leaving: &mut Vec<ReplicaId>) {
+        let mut candidates: Vec<&mut Member> =
+            self.members.values_mut().filter(|member| member.replica.counts()).collect();
+        candidates.sort_by_cached_key(|Member { replica: r, measuring, .. }| {
+            let (starting, age_rank) = (r.phase == Phase::Starting, std::cmp::Reverse(r.created));
+            let ill = starting && !measuring;
+            (!r.outdated, !ill, !starting, !r.managed, r.in_flight, age_rank, r.id.clone())
         });
-        for replica in leaving.into_iter().take(count as usize) {
-            if replica.phase == Phase::Starting {
+        for member in candidates.into_iter().take(count as usize) {
+            let replica = &mut member.replica;
+            if replica.phase == Phase::Starting && replica.in_flight == 0 {
                 replica.enter(Phase::Gone, now);
-                commands.push(Command::Stop { replica: replica.id.clone() });
+                leaving.push(replica.id.clone());
             } else {
                 replica.enter(Phase::Draining, now);
             }
         }
+    }
+}
+
+impl Member {
+    /// Draining, and ready to serve again at once.
+    fn recoverable(&self) -> bool {
+        self.replica.phase == Phase::Draining && self.ready
     }
 }
 

@@ -157,6 +157,8 @@ pub enum Limit {
     Schedule,
     MinReplicas,
     MaxReplicas,
+    /// Somebody else has changed the count.
+    Yielded,
     /// An operator's override.
     Override,
 }
@@ -371,6 +373,7 @@ impl Limit {
             Limit::Schedule => "schedule",
             Limit::MinReplicas => "min_replicas",
             Limit::MaxReplicas => "max_replicas",
+            Limit::Yielded => "yielded",
             Limit::Override => "override",
         }
     }

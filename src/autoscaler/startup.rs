@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Autoscaler;
+
 /// Measurements kept: old ones describe an image that is gone.
 const KEPT: usize = 20;
 
@@ -30,9 +32,36 @@ impl StartupDelays {
         }
     }
 
+    /// Oldest first.
+    pub fn measured(&self) -> Vec<Duration> {
+        self.measured.iter().copied().collect()
+    }
+
     /// The 0.95 quantile by nearest rank; `None` before the first measurement.
     pub fn high(&self) -> Option<Duration> {
         self.high
+    }
+}
+
+impl Autoscaler {
+    /// High quantile of the measured startup delays (the assumed one before the first), no higher
+    /// than the highest one planned for.
+    pub fn startup_delay(&self) -> Duration {
+        let delay = self.startup_delays.high().unwrap_or(self.settings.startup_delay);
+        match self.settings.max_startup_delay {
+            Duration::ZERO => delay,
+            highest => delay.min(highest),
+        }
+    }
+
+    /// The newest measured startup delays, oldest first.
+    pub fn startup_delays(&self) -> Vec<Duration> {
+        self.startup_delays.measured()
+    }
+
+    /// Takes in startup delays measured before the first step (restart).
+    pub fn restore_startup_delays(&mut self, measured: &[Duration]) {
+        self.startup_delays.add(measured);
     }
 }
 

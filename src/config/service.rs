@@ -36,13 +36,14 @@ pub fn read(name: &str, s: &mut Section) -> Option<Service> {
     let (balancer, slow_start, drain_timeout) = read_balancer(s);
     let settings = read_settings(s, evaluation_interval, demand);
     let start_timeout = s.or("start_timeout", minutes(10), value::duration("1s", "1day"));
+    let yield_for = s.or("yield_for", minutes(2), value::duration("0s", "1day"));
     Some(Service {
         name: name.to_string(),
         mode,
         demand,
         capacity: read_capacity(s, demand),
         sample_interval,
-        fleet: FleetSettings { slow_start, drain_timeout, start_timeout },
+        fleet: FleetSettings { slow_start, drain_timeout, start_timeout, yield_for },
         balancer,
         calendar: s.optional("calendar", value::path),
         settings,
@@ -174,7 +175,7 @@ fn read_process(s: &mut Section) -> Option<ProcessTarget> {
         path => Err(format!("{path:?} is no path; it starts with a /")),
     });
     let cpu_limit = s.optional("cpu_limit", cores);
-    let stop_timeout = read_stop_timeout(s);
+    let stop_timeout = s.or("stop_timeout", Duration::from_secs(10), stop_timeout());
     Some(ProcessTarget { command: command?, env, cpu_limit, ready_path, stop_timeout })
 }
 
@@ -201,7 +202,7 @@ fn read_docker(name: &str, s: &mut Section) -> DockerTarget {
         }
     });
     let (host, port) = read_engine(s);
-    DockerTarget { label, host, port, stop_timeout: read_stop_timeout(s) }
+    DockerTarget { label, host, port, stop_timeout: s.optional("stop_timeout", stop_timeout()) }
 }
 
 fn read_compose(s: &mut Section) -> Option<ComposeTarget> {
@@ -219,7 +220,7 @@ fn read_compose(s: &mut Section) -> Option<ComposeTarget> {
     let service = "write the service's key in the Compose file";
     let service = s.required("service", service, name("-_."));
     let (host, port) = read_engine(s);
-    let stop_timeout = read_stop_timeout(s);
+    let stop_timeout = s.optional("stop_timeout", stop_timeout());
     Some(ComposeTarget { project: project?, service: service?, host, port, stop_timeout })
 }
 
@@ -242,6 +243,6 @@ pub fn engine_address(value: &DeValue) -> value::Read<String> {
     }
 }
 
-fn read_stop_timeout(s: &mut Section) -> Duration {
-    s.or("stop_timeout", Duration::from_secs(10), value::duration("0s", "1h"))
+fn stop_timeout() -> impl Fn(&DeValue) -> value::Read<Duration> {
+    value::duration("0s", "1h")
 }

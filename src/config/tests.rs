@@ -72,7 +72,7 @@ fn one_service_with_a_target_is_enough() {
     let compose = ok(&format!("[services.a]\ntarget = {{ compose = {{ {compose} }} }}"));
     let Target::Compose(compose) = &compose.services["a"].target else { panic!("compose") };
     assert_eq!((compose.project.as_str(), compose.service.as_str()), ("shop", "web.api"));
-    assert_eq!((compose.port, compose.stop_timeout), (Some(8000), Duration::from_secs(3)));
+    assert_eq!((compose.port, compose.stop_timeout), (Some(8000), Some(Duration::from_secs(3))));
     assert_eq!(compose.host, None);
 }
 

@@ -13,11 +13,12 @@ fn fleet() -> Fleet {
         slow_start: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(10),
         start_timeout: Duration::from_secs(30),
+        yield_for: Duration::from_secs(60),
     })
 }
 
 fn report(id: &str, ready: bool, managed: bool) -> ReplicaReport {
-    ReplicaReport { id: id.into(), ready, address: None, exited: false, managed, outdated: false }
+    ReplicaReport { id: id.into(), ready, managed, ..ReplicaReport::default() }
 }
 
 fn stop(id: &str) -> Command {
@@ -154,6 +155,144 @@ fn those_that_start_leave_first_then_ours_then_the_idle_then_the_young() {
     let draining: Vec<&str> =
         f.replicas().filter(|r| r.phase == Phase::Draining).map(|r| &r.id[..]).collect();
     assert_eq!(draining, ["busy", "idle"]);
+}
+
+#[test]
+fn the_unhealthy_leave_first_and_are_not_taken_back() {
+    let mut f = fleet();
+    let all = |well| [report("a", well, false), report("b", true, true), report("c", true, true)];
+    f.observe(at(0), &all(true), |_| 0);
+    f.reconcile(at(0), 4);
+    f.started(at(0), at(0), "new".into());
+    // Unhealthy with a request in flight: drained like the others, although it takes no new ones.
+    f.observe(at(1), &all(false), |id| u32::from(id == "a"));
+    assert_eq!(f.reconcile(at(1), 3), []);
+    let phase = |f: &Fleet, id| f.replicas().find(|r| r.id == id).map(|r| r.phase);
+    assert_eq!(phase(&f, "a"), Some(Phase::Draining));
+    assert_eq!((f.current_replicas(), f.recoverable_replicas()), (3, 0));
+    assert_eq!(f.reconcile(at(1), 2), [stop("new")], "then the one that still starts");
+    assert_eq!(f.reconcile(at(1), 1), [], "b or c drains");
+    assert_eq!((f.recoverable_replicas(), f.ready_replicas()), (1, 1));
+    assert_eq!(f.reconcile(at(1), 3), [Command::Start { count: 1 }]);
+    assert_eq!(phase(&f, "a"), Some(Phase::Draining));
+}
+
+/// A moment as the target shows it, and what becomes of it.
+#[derive(Default)]
+struct Moment {
+    second: i64,
+    reports: Vec<ReplicaReport>,
+    failures: Vec<&'static str>,
+    changes: Vec<&'static str>,
+}
+
+/// Plays the moments to a fleet with the ready replica `mine`, whose start of `new` is ordered and
+/// named at second 100, long after it came in sight.
+fn check_judged(mut moments: Vec<Moment>) {
+    let mut f = fleet();
+    f.observe(at(0), &[report("mine", true, true)], |_| 0);
+    f.observe(at(99), &[report("mine", true, true)], |_| 0);
+    f.reconcile(at(100), 2);
+    f.started(at(100), at(100), "new".into());
+    for moment in &mut moments {
+        f.observe(at(moment.second), &moment.reports, |_| 0);
+        let failures = f.take_failures();
+        let failures: Vec<&str> = failures.iter().map(|(_, failure)| failure.reason()).collect();
+        assert_eq!(failures, moment.failures, "at {}", moment.second);
+        let changes = f.take_changes();
+        let same = changes.iter().map(|c| c.trim_end_matches(" by somebody else"));
+        assert_eq!(same.collect::<Vec<_>>(), moment.changes, "at {}", moment.second);
+    }
+}
+
+fn ended(id: &str, end: Option<End>) -> ReplicaReport {
+    ReplicaReport { exited: true, end, ..report(id, false, true) }
+}
+
+#[test]
+fn an_end_is_a_failed_start_or_a_crash_or_somebody_else_s_doing() {
+    let (mine, new) = (report("mine", true, true), report("new", true, true));
+    let exited = |code| Some(End::Exited { code });
+    let check = |second, reports: Vec<ReplicaReport>, failures: &[&'static str], changes: &[_]| {
+        let (failures, changes) = (failures.to_vec(), changes.to_vec());
+        let ready = vec![mine.clone(), new.clone()];
+        let served = |second| Moment { second, reports: ready.clone(), ..Moment::default() };
+        let last = Moment { second, reports, failures, changes };
+        check_judged(vec![served(101), served(second - 1), last]);
+    };
+    let (mine, new) = (mine.clone(), new.clone());
+    check(102, vec![mine.clone(), ended("new", exited(1))], &["exited"], &[]);
+    check(102, vec![mine.clone(), ended("new", Some(End::OutOfMemory))], &["out_of_memory"], &[]);
+    check(161, vec![mine.clone(), ended("new", exited(1))], &["exited"], &[]);
+    // It has served for a minute.
+    check(162, vec![mine.clone(), ended("new", exited(1))], &[], &[]);
+    check(102, vec![new.clone(), ended("mine", exited(1))], &[], &[]);
+    check(102, vec![new.clone(), ended("mine", exited(143))], &[], &["replica mine was stopped"]);
+    check(102, vec![mine.clone()], &[], &["replica new was removed"]);
+    let other = report("other", true, false);
+    let three = vec![mine.clone(), new.clone(), other];
+    check(102, three, &[], &["replica other was started"]);
+    let looping = ReplicaReport { restarts: 3, ..new };
+    check(102, vec![mine, looping], &["restart_loop"], &[]);
+}
+
+#[test]
+fn before_it_has_served_every_end_is_a_failed_start() {
+    let mine = report("mine", true, true);
+    let check = |second, reports: &[ReplicaReport], failures: &[&'static str]| {
+        let (reports, failures) = (reports.to_vec(), failures.to_vec());
+        check_judged(vec![Moment { second, reports, failures, ..Moment::default() }]);
+    };
+    check(101, &[mine.clone(), ended("new", Some(End::Exited { code: 0 }))], &["exited"]);
+    check(101, &[mine.clone(), ended("new", None)], &["exited"]);
+    check(130, &[mine.clone(), report("new", false, true)], &["not_ready"]);
+    // It was named and not listed yet; then it is believed to be gone.
+    let mine = [mine];
+    check(104, &mine, &[]);
+    check(105, &mine, &["exited"]);
+}
+
+#[test]
+fn what_changed_out_of_sight_or_soon_after_is_nobody_s_doing() {
+    let mut f = fleet();
+    let both = [report("a", true, true), report("b", true, true)];
+    let judged = |f: &mut Fleet| (f.take_failures().len(), f.take_changes().len());
+    f.observe(at(0), &both, |_| 0);
+    f.observe(at(14), &both[..1], |_| 0);
+    assert_eq!(judged(&mut f), (0, 0));
+    f.observe(at(20), &both, |_| 0);
+    assert_eq!(judged(&mut f), (0, 1));
+    f.lose_sight();
+    f.observe(at(30), &[both[0].clone(), ended("b", Some(End::Exited { code: 1 }))], |_| 0);
+    assert_eq!(judged(&mut f), (0, 0));
+    f.observe(at(44), &both, |_| 0);
+    assert_eq!(judged(&mut f), (0, 0));
+}
+
+#[test]
+fn what_a_killed_foresail_left_is_stopped_once_and_holds_its_place_until_it_is_gone() {
+    let created = |id| ReplicaReport { created: true, ..report(id, false, true) };
+    let stopped = ended("stopped", Some(End::Exited { code: 0 }));
+    let crashed = ended("crashed", Some(End::Exited { code: 1 }));
+    let mut f = fleet();
+    f.observe(at(0), &[created("made"), stopped, crashed], |_| 0);
+    assert_eq!(f.replicas().count(), 0);
+    let clear = [stop("made"), stop("stopped")];
+    assert_eq!(f.reconcile(at(0), 1), clear, "the start waits: `made` may yet run");
+    // It ran after all; it was told to stop, and is no replica.
+    f.observe(at(1), &[report("made", false, true)], |_| 0);
+    assert_eq!((f.reconcile(at(1), 1), f.replicas().count()), (vec![], 0));
+    f.stop_failed("made", at(1));
+    f.observe(at(2), &[created("made")], |_| 0);
+    assert_eq!(f.reconcile(at(2), 1), [stop("made")], "told again after a failure");
+    f.observe(at(3), &[], |_| 0);
+    assert_eq!(f.reconcile(at(3), 1), [Command::Start { count: 1 }]);
+    // Made and not started yet, by the start that was just ordered.
+    f.observe(at(4), &[created("ours")], |_| 0);
+    assert_eq!(f.reconcile(at(4), 1), []);
+    f.started(at(3), at(5), "ours".into());
+    f.observe(at(5), &[created("ours")], |_| 0);
+    check_phases(&f, &[("ours", Phase::Starting)]);
 }
 
 #[test]

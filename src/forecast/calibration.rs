@@ -258,7 +258,8 @@ fn quantiles(errors: Vec<f64>, half_life: f64) -> Vec<f64> {
 /// A table less that part of its median that is mostly chance.
 fn without_chance(mut table: Vec<f64>) -> Vec<f64> {
     let at = |q| interpolate(&LEVELS, &table, q).unwrap_or(0.0);
-    let chance = BIAS * (at(SPREAD.1) - at(SPREAD.0)) / 2.0;
+    // `max` turns NaN, of errors without end, into 0.
+    let chance = (BIAS * (at(SPREAD.1) - at(SPREAD.0)) / 2.0).max(0.0);
     let shift = at(0.5).clamp(-chance, chance);
     table.iter_mut().for_each(|error| *error -= shift);
     table

@@ -21,6 +21,16 @@ pub enum ActuatorError {
     Refused(String),
 }
 
+impl ActuatorError {
+    /// One word, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ActuatorError::Unavailable(_) => "unavailable",
+            ActuatorError::Refused(_) => "refused",
+        }
+    }
+}
+
 /// What runs replicas. A trait because its implementations are real and several: processes, Docker,
 /// …
 pub trait Actuator: Send + Sync {

@@ -12,6 +12,7 @@ mod models;
 mod registry;
 mod runner;
 mod start;
+mod startup_delays;
 mod state;
 
 use std::collections::BTreeMap;
@@ -82,7 +83,8 @@ pub struct Counters {
     pub decisions: BTreeMap<&'static str, u64>,
     pub starts: u64,
     pub stops: u64,
-    pub command_failures: u64,
+    /// Starts by why they came to nothing, and stops.
+    pub command_failures: BTreeMap<&'static str, u64>,
     pub trainings: u64,
     pub training_failures: u64,
     /// By what came of it: won or lost its match against the model in use.
@@ -132,6 +134,7 @@ struct Shared {
     in_use: tokio::sync::Mutex<Option<InUse>>,
     /// Folder of the decision log.
     decisions: PathBuf,
+    startup_delays: PathBuf,
     retention: Duration,
     /// A plain mutex: every critical section is a short computation without waiting.
     state: Mutex<State>,

@@ -97,7 +97,7 @@ impl Bench {
             label: format!("foresail.service={}", self.service),
             host: None,
             port: Some(PORT),
-            stop_timeout: Duration::from_secs(10),
+            stop_timeout: Some(Duration::from_secs(10)),
         }
     }
 

@@ -104,7 +104,7 @@ networks:
             service: "web".to_owned(),
             host: None,
             port: Some(PORT),
-            stop_timeout: Duration::from_secs(10),
+            stop_timeout: Some(Duration::from_secs(10)),
         }
     }
 

@@ -40,6 +40,15 @@ impl Engine {
         self.dockerd.wait().expect("it ends");
     }
 
+    /// It neither answers nor hangs up, and its containers go on.
+    fn pause(&self) {
+        kill(Pid::from_raw(self.dockerd.id() as i32), Signal::SIGSTOP).expect("it runs");
+    }
+
+    fn go_on(&self) {
+        kill(Pid::from_raw(self.dockerd.id() as i32), Signal::SIGCONT).expect("it runs");
+    }
+
     fn start_again(&mut self) {
         self.dockerd = launch(&self.command);
     }
@@ -99,6 +108,9 @@ async fn a_killed_engine_is_waited_for_and_its_service_restored() {
         let clones = bench.clones().await;
         assert_eq!(clones.len(), 1);
 
+        let before = check_slow_and_paused(&engine, &serve, before.time).await;
+        assert_eq!(bench.clones().await, clones, "nobody was started or stopped for it");
+
         engine.kill();
         let says_so = |decision: &Decision| {
             let says = |note: &String| note.contains("no Docker engine answers");
@@ -132,6 +144,36 @@ async fn a_killed_engine_is_waited_for_and_its_service_restored() {
         serve.stop().await;
     })
     .await;
+}
+
+/// An engine that answers late, then not at all: what is there is held, which is said, and work
+/// goes on when it is back. Gives the last decision.
+async fn check_slow_and_paused(engine: &Engine, serve: &Serve, before: Time) -> Decision {
+    for _ in 0..3 {
+        engine.pause();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        engine.go_on();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    engine.pause();
+    let says_so = |decision: &Decision| {
+        let says = |note: &String| note.contains("did not answer within");
+        decision.notes.iter().any(says)
+    };
+    let silent = serve.decision("that misses an answer", before, says_so).await;
+    assert_eq!(silent.basis, Basis::Hold);
+    let still = serve.decision("some time later", silent.time + Duration::from_secs(3), says_so);
+    let still = still.await;
+    let answered = async || get(serve.balancer, "/work").await.ok().filter(|it| *it == 200);
+    eventually("replicas answer without their engine", answered).await;
+    engine.go_on();
+    let back = |decision: &Decision| decision.notes.is_empty();
+    let back = serve.decision("after the engine is back", still.time, back).await;
+    for decision in serve.decisions().await.iter().filter(|it| it.time > before) {
+        let Decision { current_replicas, desired_replicas, .. } = decision;
+        assert_eq!((*current_replicas, *desired_replicas), (2, 2), "{}", decision.reason);
+    }
+    back
 }
 
 fn configuration(bench: &Bench, socket: &str) -> String {

@@ -133,10 +133,10 @@ async fn of_several_foresails_one_acts_and_another_takes_over_when_it_is_killed(
         let start = async |min, machine: &tempfile::TempDir| {
             Serve::start_in(&keys(bench, None, min), machine.path()).await
         };
-        let mut first = start(2, &here).await;
+        let first = start(2, &here).await;
         ready(&first, 2).await;
         assert_eq!(first.mode().await, Mode::Act);
-        let mut second = start(3, &there).await;
+        let second = start(3, &there).await;
         observes(&second, "another Foresail (on ").await;
         let mut third = start(4, &there).await;
         let process = second.process();
@@ -217,7 +217,7 @@ async fn bystanders_are_never_touched() {
         let machine = tempfile::tempdir().expect("temporary folder");
         let keys = keys(bench, None, 1);
         let start = async || Serve::start_in(&keys, machine.path()).await;
-        let mut serve = start().await;
+        let serve = start().await;
         serve.override_replicas(3).await;
         ready(&serve, 3).await;
         // One that somebody else removes is replaced.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use foresail::config::{Mode, Target};
+use foresail::fleet::Replica;
 use foresail::planner::{Basis, Decision, Signal};
 use foresail::series::Time;
 use nix::sys::signal::{Signal as Unix, kill};
@@ -91,7 +92,7 @@ pub struct Serve {
     child: Child,
     api: SocketAddr,
     pub balancer: SocketAddr,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Serve {
@@ -116,6 +117,12 @@ impl Serve {
         let config = foresail::config::parse(&text).expect("a valid configuration");
         assert!(!matches!(config.services["web"].target, Target::Process(_)));
         std::fs::write(&file, text).expect("write the configuration");
+        Serve::launch(folder, temporary).await
+    }
+
+    /// Serves what the configuration in `folder` says.
+    pub async fn launch(folder: tempfile::TempDir, temporary: &Path) -> Serve {
+        let file = folder.path().join("foresail.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_foresail"))
             .args(["serve", "--config"])
             .arg(&file)
@@ -132,7 +139,36 @@ impl Serve {
             address.parse().expect("an address")
         };
         let (api, balancer) = (address().await, address().await);
-        Serve { child, api, balancer, _folder: folder }
+        Serve { child, api, balancer, folder }
+    }
+
+    /// Ends it at once, by SIGKILL, and gives its folder for the next.
+    pub async fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().await.expect("it runs");
+        self.folder
+    }
+
+    /// Kills it, and starts another on the same store.
+    pub async fn kill_and_launch(self) -> Serve {
+        Serve::launch(self.kill().await, &std::env::temp_dir()).await
+    }
+
+    pub async fn end_override(&self) {
+        let path = "/v1/services/web/override";
+        assert_eq!(send(self.api, "DELETE", path, "").await.expect("an answer").0, 204);
+    }
+
+    /// The value of one line of `/metrics`.
+    pub async fn metric(&self, line: &str) -> Option<f64> {
+        let (_, body) = fetch(self.api, "/metrics").await.expect("the API answers");
+        body.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    /// As the fleet knows them.
+    pub async fn replicas(&self) -> Vec<Replica> {
+        let (_, body) = fetch(self.api, "/v1/services/web/replicas").await.expect("an answer");
+        let answer = serde_json::from_str::<serde_json::Value>(&body).expect("JSON");
+        serde_json::from_value(answer["replicas"].clone()).expect("replicas")
     }
 
     /// Waits for a decision later than `since` that `is` like this.
@@ -168,11 +204,6 @@ impl Serve {
         serde_json::from_value(answer["decisions"].clone()).expect("decisions")
     }
 
-    /// Ends it at once, by SIGKILL.
-    pub async fn kill(&mut self) {
-        self.child.kill().await.expect("it ran");
-    }
-
     pub fn process(&self) -> u32 {
         self.child.id().expect("it runs")
     }
@@ -189,6 +220,7 @@ impl Serve {
     }
 
     /// Sets the replicas over the planner's head.
+    /// An operator's word for the next hour.
     pub async fn override_replicas(&self, replicas: u32) {
         let until = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
         let body = format!(r#"{{"replicas": {replicas}, "until": {until:?}, "reason": "test"}}"#);

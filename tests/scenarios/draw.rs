@@ -142,6 +142,7 @@ impl Scenario {
             slow_start: interval * rng.random_range(0..=2),
             drain_timeout: interval * rng.random_range(1..=5),
             start_timeout: interval * rng.random_range(2 * delay as u32..=8),
+            yield_for: Duration::ZERO,
         };
         let initial = rng.random_range(min..=max + 1);
         // A model first earns trust.

@@ -86,10 +86,8 @@ impl<'a> World<'a> {
         let report = |w: &Worker| ReplicaReport {
             id: w.id.clone(),
             ready: w.ready_at <= self.step,
-            address: None,
-            exited: false,
             managed: true,
-            outdated: false,
+            ..ReplicaReport::default()
         };
         let reports: Vec<ReplicaReport> = self.workers.iter().map(report).collect();
         fleet.observe(self.now, &reports, |id| u32::from(self.busy(id)));

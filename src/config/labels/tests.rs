@@ -104,7 +104,7 @@ fn aliases_and_full_names_are_the_same() {
     let policy = web(&[("policy", "static"), ("static_replicas", "3")]).settings.policy;
     assert_eq!(policy, Policy::Static { replicas: 3 });
     let Target::Docker(target) = web(&[("stop_timeout", "1m")]).target else { panic!("docker") };
-    assert_eq!(target.stop_timeout, Duration::from_secs(60));
+    assert_eq!(target.stop_timeout, Some(Duration::from_secs(60)));
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub struct DockerActuator {
     service: String,
     selection: Selection,
     port: Option<u16>,
-    stop_timeout: Duration,
+    stop_timeout: Option<Duration>,
     engine: Engine,
     inventory: Inventory,
     readiness: Readiness,
@@ -100,7 +100,7 @@ impl DockerActuator {
         service: &str,
         selection: Selection,
         port: Option<u16>,
-        stop_timeout: Duration,
+        stop_timeout: Option<Duration>,
     ) -> DockerActuator {
         DockerActuator {
             service: service.to_owned(),
@@ -175,14 +175,9 @@ impl DockerActuator {
         published_on: IpAddr,
     ) -> Result<Option<ReplicaReport>, EngineError> {
         let (id, managed) = (container.id.clone(), container.clone);
-        let (ready, address, exited) = (false, None, false);
-        let unready = ReplicaReport { id, ready, address, exited, managed, outdated };
-        match container.state {
-            State::CREATED => return Ok(Some(unready)),
-            State::EXITED | State::DEAD => {
-                return Ok(Some(ReplicaReport { exited: true, ..unready }));
-            }
-            _ => {}
+        let unready = ReplicaReport { id, managed, outdated, ..ReplicaReport::default() };
+        if container.state == State::CREATED {
+            return Ok(Some(ReplicaReport { created: true, ..unready }));
         }
         let seen = match self.inventory.inspect(&unready.id).await {
             Ok(seen) => seen,
@@ -190,6 +185,11 @@ impl DockerActuator {
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(_) => return Ok(Some(unready)),
         };
+        let (restarts, end) = (template::restarts(&seen), template::end(&seen));
+        let unready = ReplicaReport { restarts, end, ..unready };
+        if matches!(container.state, State::EXITED | State::DEAD) {
+            return Ok(Some(ReplicaReport { exited: true, ..unready }));
+        }
         let published = template::address(&seen, self.port, published_on);
         // Another machine's containers may have the addresses of ours.
         let own = template::own_address(&seen, self.port).filter(|_| published_on.is_loopback());
@@ -347,12 +347,19 @@ impl DockerActuator {
             }
         };
 
-        // Whole seconds, rounded up: with 0 the engine would kill at once.
-        let grace = self.stop_timeout.as_millis().div_ceil(1000).clamp(1, 86_400);
-        let options = StopContainerOptionsBuilder::new().t(grace as i32).build();
+        // Without a grace of ours the engine knows the container's own.
+        let (options, own) = (StopContainerOptionsBuilder::new(), template::stop_timeout(&seen));
+        let (options, grace) = match self.stop_timeout {
+            // Whole seconds, rounded up: with 0 the engine would kill at once.
+            Some(grace) => {
+                let seconds = grace.as_millis().div_ceil(1000).clamp(1, 86_400);
+                (options.t(seconds as i32), Duration::from_secs(seconds as u64))
+            }
+            None => (options, own),
+        };
         let docker = self.engine.docker()?;
-        let patience = CHANGE_PATIENCE + Duration::from_secs(grace as u64);
-        match self.engine.call(patience, docker.stop_container(id, Some(options))).await {
+        let patience = CHANGE_PATIENCE + grace;
+        match self.engine.call(patience, docker.stop_container(id, Some(options.build()))).await {
             Ok(()) | Err(EngineError::Missing(_) | EngineError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }

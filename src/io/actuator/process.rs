@@ -191,7 +191,7 @@ impl Entry {
             address: Some(self.address),
             exited,
             managed: true,
-            outdated: false,
+            ..ReplicaReport::default()
         }
     }
 }

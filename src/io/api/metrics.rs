@@ -249,8 +249,11 @@ const COUNTERS: &[Metric] = &[
     },
     Metric {
         name: "foresail_command_failures",
-        help: "Starts and stops that failed",
-        values: |_, snapshot| one(snapshot.counters.command_failures as f64),
+        help: "Starts that came to nothing and stops that failed, by reason",
+        values: |_, snapshot| {
+            let failures = snapshot.counters.command_failures.iter();
+            by("reason", failures.map(|(reason, n)| (reason, *n as f64)))
+        },
     },
     Metric {
         name: "foresail_trainings",

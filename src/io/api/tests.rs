@@ -109,6 +109,7 @@ pub fn snapshot() -> Snapshot {
         counters: Counters {
             samples: 7,
             samples_refused: BTreeMap::from([("nan", 2)]),
+            command_failures: [("exited", 1)].into(),
             decisions: BTreeMap::from([("forecast", 3)]),
             matches: BTreeMap::from([("won", 1)]),
             ..Counters::default()

@@ -92,6 +92,7 @@ impl Scenario {
                 // Longer than any request may wait at a worker, so that none is cut off.
                 drain_timeout: Duration::from_secs(8),
                 start_timeout: Duration::from_secs(15),
+                yield_for: Duration::ZERO,
             },
             balancer: Some(config::Balancer {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

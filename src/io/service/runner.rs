@@ -133,7 +133,7 @@ fn carry_out(
                 let lock = lock.clone();
                 tasks.spawn(async move {
                     let _lock = lock;
-                    let outcome = actuator.start().await.map_err(|e| e.to_string());
+                    let outcome = actuator.start().await;
                     shared.state().started(ordered, Utc::now(), outcome);
                 });
             }
@@ -143,7 +143,7 @@ fn carry_out(
             let lock = lock.clone();
             tasks.spawn(async move {
                 let _lock = lock;
-                let outcome = actuator.stop(&replica).await.map_err(|e| e.to_string());
+                let outcome = actuator.stop(&replica).await;
                 shared.state().stopped(&replica, Utc::now(), outcome);
             });
         }
@@ -202,7 +202,11 @@ pub(super) async fn flush(
 /// Writes what is kept for this service outside the store.
 pub(super) async fn save(service: &Service) {
     let shared = service.shared.clone();
-    blocking(move || flush_decisions(&shared)).await;
+    blocking(move || {
+        flush_decisions(&shared);
+        flush_startup_delays(&shared);
+    })
+    .await;
 }
 
 fn flush_decisions(shared: &Shared) {
@@ -214,6 +218,22 @@ fn flush_decisions(shared: &Shared) {
         tracing::warn!(service = shared.config.name, %error, "decisions not written");
     }
     super::decisions::retain_from(&shared.decisions, &oldest_day);
+}
+
+fn flush_startup_delays(shared: &Shared) {
+    let measured = {
+        let mut state = shared.state();
+        if !std::mem::take(&mut state.startup_delays_unsaved) {
+            return;
+        }
+        state.startup_delays_refused = None;
+        state.autoscaler.startup_delays()
+    };
+    if let Err(error) = super::startup_delays::write(&shared.startup_delays, &measured) {
+        shared.state().startup_delays_unsaved = true;
+        shared.store_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(service = shared.config.name, %error, "startup delays not written");
+    }
 }
 
 /// The first multiple of `interval` since 1970 after `now`.

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions};
+use super::{Service, Services, Shared, blocking, calendar, decisions, startup_delays};
 use crate::balancer;
 use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
@@ -303,6 +303,11 @@ async fn restore(
     if let Ok(series) = demand_series(&rows?, interval, interval) {
         state.autoscaler.restore(series);
     }
+    let kept = folder.with_file_name("startup_delays.json");
+    match startup_delays::read(&kept) {
+        Ok(measured) => state.autoscaler.restore_startup_delays(&measured),
+        Err(refused) => state.startup_delays_refused = Some(refused),
+    }
     let mut followed = None;
     match found {
         Ok((record, (stored, refused))) => {
@@ -328,6 +333,7 @@ async fn restore(
         training: tokio::sync::Mutex::new(()),
         in_use: tokio::sync::Mutex::new(followed),
         decisions: folder,
+        startup_delays: kept,
         retention: config.store.retention,
         state: Mutex::new(state),
         snapshot: watch::Sender::new(Arc::new(snapshot)),

@@ -4,6 +4,7 @@
 //! The runner feeds it and carries out what it answers; the API reads it. It takes `now` and never
 //! waits.
 
+mod acting;
 mod learning;
 mod shown;
 
@@ -21,12 +22,13 @@ use crate::autoscaler::demand::{DemandModel, Usage};
 use crate::autoscaler::{Autoscaler, DemandSample, Observation};
 use crate::balancer;
 use crate::config::{self, Capacity, DemandUnit, Mode};
+use crate::fleet::yielding::Yielding;
 use crate::fleet::{Command, Fleet, Phase, Replica, ReplicaReport};
 use crate::io::artifact::catalog::ModelInfo;
 use crate::io::collector::meter::{Meter, Requests};
 use crate::io::collector::{Reading, Sample};
 use crate::io::store::DemandRow;
-use crate::planner::{Basis, Decision, Limit, LimitApplied};
+use crate::planner::{Basis, Decision};
 use crate::series::Time;
 
 /// Decisions kept in memory.
@@ -66,6 +68,13 @@ pub(super) struct State {
     /// Readings of the target that fail, and starts that fail.
     reads: BackOff,
     starts: BackOff,
+    yielding: Yielding,
+    /// When the replicas were last looked at: a little after the boundary of the decision that
+    /// rests on it.
+    looked: Time,
+    /// Startup delays were measured that are not on disk.
+    pub startup_delays_unsaved: bool,
+    pub startup_delays_refused: Option<String>,
     actuator_notes: Vec<String>,
 }
 
@@ -103,6 +112,10 @@ impl State {
             last: Observation { capacity, ..Observation::default() },
             reads: BackOff::new(READ_PAUSE_MAX),
             starts: BackOff::new(START_PAUSE_MAX),
+            yielding: Yielding::default(),
+            looked: Time::default(),
+            startup_delays_unsaved: false,
+            startup_delays_refused: None,
             actuator_notes: Vec::new(),
             config,
         }
@@ -120,6 +133,7 @@ impl State {
             tracing::warn!(service = self.config.name, reason, "replicas cannot be read: holding");
         }
         self.reads.failed(now, reason);
+        self.fleet.lose_sight();
     }
 
     /// Takes in one round of reports and readings; gives the samples for the store.
@@ -134,10 +148,12 @@ impl State {
         if self.reads.failure().is_some() {
             tracing::info!(service = self.config.name, "replicas can be read again");
         }
-        self.reads.succeeded();
+        self.reads.succeeded(now);
         self.actuator_notes = notes;
         let requests = |id: &str| requests_of(balancer, id);
         self.fleet.observe(now, reports, |id| requests(id).in_flight);
+        self.looked = now;
+        self.judge_changes(now);
         let fleet = &self.fleet;
         let samples =
             self.meter.samples(readings, requests, |id| fleet.replicas().any(|r| r.id == id));
@@ -188,7 +204,7 @@ impl State {
             ready_replicas: self.fleet.ready_replicas(),
             missing_metrics: 0,
             current_replicas: self.fleet.current_replicas(),
-            startup_delays: self.fleet.take_startup_delays(),
+            startup_delays: self.startup_delays(now),
         };
         let overloaded = |d: &DemandSample| {
             d.demand > f64::from(observation.ready_replicas) * observation.capacity
@@ -199,8 +215,8 @@ impl State {
         self.counters.drift_alarms +=
             u64::from(!drifted && self.autoscaler.learning().drift.is_some());
         self.last = Observation { startup_delays: Vec::new(), ..observation };
-        self.apply_override(now, &mut decision);
-        decision.notes.extend(self.notes());
+        self.overrule(now, &mut decision);
+        decision.notes.extend(self.notes(now));
         *self.counters.decisions.entry(basis_name(decision.basis)).or_default() += 1;
         let commands = self.commands(now, decision.desired_replicas);
         let row = DemandRow {
@@ -223,8 +239,8 @@ impl State {
     /// What would be decided at `now`; changes nothing.
     pub fn preview(&self, now: Time) -> Decision {
         let mut decision = self.autoscaler.preview(now, &self.last);
-        self.apply_override(now, &mut decision);
-        decision.notes.extend(self.notes());
+        self.overrule(now, &mut decision);
+        decision.notes.extend(self.notes(now));
         decision
     }
 
@@ -258,55 +274,6 @@ impl State {
         let (before, count) = self.arrivals_before.replace((now, total?))?;
         let seconds = now.signed_duration_since(before).as_seconds_f64();
         (seconds > 0.0).then(|| total.unwrap_or(count).saturating_sub(count) as f64 / seconds)
-    }
-
-    fn apply_override(&self, now: Time, decision: &mut Decision) {
-        let Some(override_) = self.override_.as_ref().filter(|o| now < o.until) else { return };
-        let before = decision.desired_replicas;
-        decision.desired_replicas = override_.replicas;
-        let reason = format!("override until {}: {}", override_.until, override_.reason);
-        decision.reason = format!("{reason}; without it {before}: {}", decision.reason);
-        let after = override_.replicas;
-        decision.limits.push(LimitApplied { limit: Limit::Override, before, after, reason });
-    }
-
-    fn commands(&mut self, now: Time, desired: u32) -> Vec<Command> {
-        if self.effective_mode() == Mode::Observe || self.reads.failure().is_some() {
-            return Vec::new();
-        }
-        // Without room for one more the old ones stay until the load falls.
-        let room = self.config.settings.behavior.max_replicas.saturating_sub(desired);
-        let desired = desired + self.fleet.surge(desired).min(room);
-        let current = self.fleet.current_replicas();
-        let desired = if self.starts.waits(now) { desired.min(current) } else { desired };
-        self.fleet.reconcile(now, desired)
-    }
-
-    /// A start that was ordered at `ordered` has an outcome.
-    pub fn started(&mut self, ordered: Time, now: Time, outcome: Result<String, String>) {
-        match outcome {
-            Ok(id) => {
-                self.counters.starts += 1;
-                self.starts.succeeded();
-                self.fleet.started(ordered, now, id);
-            }
-            Err(reason) => {
-                self.counters.command_failures += 1;
-                self.starts.failed(now, reason);
-                self.fleet.start_failed(ordered);
-            }
-        }
-    }
-
-    pub fn stopped(&mut self, id: &str, now: Time, outcome: Result<(), String>) {
-        match outcome {
-            Ok(()) => self.counters.stops += 1,
-            Err(reason) => {
-                self.counters.command_failures += 1;
-                tracing::warn!(service = self.config.name, replica = id, reason, "not stopped");
-                self.fleet.stop_failed(id, now);
-            }
-        }
     }
 
     /// Takes in pushed demand: the newest acts at the next evaluation, all become rows for the

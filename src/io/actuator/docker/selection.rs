@@ -168,11 +168,13 @@ pub fn can_be_spared(containers: &[Container], id: &str) -> bool {
     containers.iter().any(|other| other.id != id && !is_outdated(containers, other))
 }
 
-/// A stopped container of the user's is no replica: it may be stopped for a reason.
+/// A container of the user's that was never started is no replica, and what is being removed is
+/// none any more.
 pub fn is_replica(container: &Container) -> bool {
     match container.state {
         State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => true,
-        State::CREATED | State::EXITED | State::DEAD => container.clone,
+        State::EXITED | State::DEAD => true,
+        State::CREATED => container.clone,
         State::REMOVING | State::EMPTY => false,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HealthStatusEnum,
@@ -9,6 +10,7 @@ use bollard::models::{
 };
 
 use super::compose;
+use crate::fleet::End;
 
 /// Marks the containers that Foresail started; its value is the id of the container they copy.
 pub const CLONE_LABEL: &str = "foresail.clone-of";
@@ -140,6 +142,29 @@ pub fn is_running(container: &ContainerInspectResponse) -> bool {
     container.state.as_ref().is_some_and(|state| {
         state.running == Some(true) && state.paused != Some(true) && state.restarting != Some(true)
     })
+}
+
+/// How it ended; `None` while it runs.
+pub fn end(container: &ContainerInspectResponse) -> Option<End> {
+    let state = container.state.as_ref()?;
+    if state.running == Some(true) && state.restarting != Some(true) {
+        return None;
+    }
+    match state.oom_killed {
+        Some(true) => Some(End::OutOfMemory),
+        _ => state.exit_code.map(|code| End::Exited { code }),
+    }
+}
+
+/// How often its restart policy has started it again.
+pub fn restarts(container: &ContainerInspectResponse) -> u32 {
+    container.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
+
+/// Time between its stop signal and SIGKILL, where nobody sets another; Docker's default is 10 s.
+pub fn stop_timeout(container: &ContainerInspectResponse) -> Duration {
+    let seconds = container.config.as_ref().and_then(|config| config.stop_timeout);
+    Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10))
 }
 
 /// What the health check says; `None` without one.

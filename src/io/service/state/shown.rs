@@ -13,16 +13,18 @@ use crate::io::artifact::catalog::ModelInfo;
 use crate::series::Time;
 
 impl State {
-    pub fn notes(&self) -> Vec<String> {
+    pub fn notes(&self, now: Time) -> Vec<String> {
         let next_try = |what: &str, back_off: &BackOff| {
             let (reason, until) = back_off.failure()?;
             Some(format!("{what} (next try {}): {reason}", until.format("%H:%M:%S")))
         };
         let unread = next_try("replicas cannot be read", &self.reads);
-        let unstarted = next_try("no replica can be started", &self.starts);
+        let unstarted = next_try("starts fail", &self.starts);
         let failed = unread.into_iter().chain(unstarted).chain(self.calendar.error.clone());
         let held_back = self.held_back.iter().filter(|_| self.mode == Mode::Act).cloned();
-        let target = failed.chain(held_back).chain(self.actuator_notes.iter().cloned());
+        let failed = failed.chain(self.startup_delays_refused.clone()).chain(held_back);
+        let yielded = self.held(now).map(|(_, reason)| reason);
+        let target = failed.chain(yielded).chain(self.actuator_notes.iter().cloned());
         target.chain(self.model_notes()).collect()
     }
 
@@ -50,7 +52,7 @@ impl State {
             startup_delay: self.autoscaler.startup_delay(),
             override_: self.override_.clone().filter(|o| now < o.until),
             counters: self.counters.clone(),
-            notes: notes.into_iter().chain(self.notes()).collect(),
+            notes: notes.into_iter().chain(self.notes(now)).collect(),
             arrivals_total: balancer.offered().arrived.load(Ordering::Relaxed),
             requests_total: counters(|c| &c.requests),
             request_failures_total: counters(|c| &c.failures),
