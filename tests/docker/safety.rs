@@ -291,7 +291,8 @@ async fn a_restricted_socket_is_enough() {
         let (since, created) = (Utc::now(), Utc::now());
         let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, false);
         let id = template.clone();
-        let replica = Replica { id, phase, since, created, address, in_flight, managed };
+        let outdated = false;
+        let replica = Replica { id, phase, since, created, address, in_flight, managed, outdated };
         let replicas = [replica];
         let read = async || source.read(&replicas).await.expect("readings").pop();
         eventually("a reading", read).await;

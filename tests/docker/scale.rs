@@ -166,7 +166,8 @@ async fn collection_round(bench: &Bench, replicas: usize) {
 fn replica(report: &ReplicaReport) -> Replica {
     let (since, created) = (Utc::now(), Utc::now());
     let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, report.managed);
-    Replica { id: report.id.clone(), phase, since, created, address, in_flight, managed }
+    let (id, outdated) = (report.id.clone(), false);
+    Replica { id, phase, since, created, address, in_flight, managed, outdated }
 }
 
 /// From the order to start to the engine's being asked to make a container.

@@ -138,7 +138,7 @@ impl DockerActuator {
         let mut notes = match selection::template_of(&containers) {
             Some(template) => match self.inventory.inspect(&template.id).await {
                 Ok(seen) => {
-                    let obstacle = self.name_prefix(template).err();
+                    let obstacle = self.selection.name_prefix(&self.service, template).err();
                     obstacle.into_iter().chain(template::notes(&seen, self.port)).collect()
                 }
                 Err(EngineError::Unavailable(reason)) => {
@@ -210,7 +210,8 @@ impl DockerActuator {
         self.check_settled(&containers)?;
         let template = selection::template_of(&containers)
             .ok_or_else(|| ActuatorError::Refused(self.selection.nothing_to_clone()))?;
-        let prefix = self.name_prefix(template).map_err(ActuatorError::Refused)?;
+        let prefix = self.selection.name_prefix(&self.service, template);
+        let prefix = prefix.map_err(ActuatorError::Refused)?;
         let seen = self.inspect(&template.id).await?;
         let image = self.image_of(&seen).await?;
         let blueprint = template::blueprint(&seen, &image).map_err(ActuatorError::Refused)?;
@@ -247,19 +248,6 @@ impl DockerActuator {
             Ok(image) if image.id.as_ref() == Some(&id) => Ok(name),
             Ok(_) | Err(EngineError::Missing(_)) => Ok(id),
             Err(error) => Err(error),
-        }
-    }
-
-    /// What the names of replicas begin with, before their number.
-    ///
-    /// # Errors
-    /// Why the template's name allows no second one.
-    fn name_prefix(&self, template: &Container) -> Result<String, String> {
-        match &self.selection {
-            Selection::Label(_) => Ok(format!("{}-foresail-", self.service)),
-            Selection::Compose { project, service } => {
-                compose::name_prefix(project, service, &template.name)
-            }
         }
     }
 

@@ -77,6 +77,20 @@ impl Selection {
         })
     }
 
+    /// What the names of replicas begin with, before their number; `name` is the service's in
+    /// Foresail.
+    ///
+    /// # Errors
+    /// Why the template's name allows no second one.
+    pub fn name_prefix(&self, name: &str, template: &Container) -> Result<String, String> {
+        match self {
+            Selection::Label(_) => Ok(format!("{name}-foresail-")),
+            Selection::Compose { project, service } => {
+                compose::name_prefix(project, service, &template.name)
+            }
+        }
+    }
+
     /// What stands in the way of a first clone.
     pub fn nothing_to_clone(&self) -> String {
         match self {
