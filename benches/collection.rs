@@ -126,8 +126,9 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
 
 fn replica(report: &ReplicaReport) -> Replica {
     let (since, created) = (Utc::now(), Utc::now());
-    let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, false);
-    Replica { id: report.id.clone(), phase, since, created, address, in_flight, managed }
+    let (phase, address, in_flight) = (Phase::Ready, None, 0);
+    let (managed, outdated) = (false, false);
+    Replica { id: report.id.clone(), phase, since, created, address, in_flight, managed, outdated }
 }
 
 /// What the engine uses while nobody asks it, in per cent of a core.
