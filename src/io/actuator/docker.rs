@@ -222,10 +222,12 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine.change(docker.connect_network(&network, request)).await?;
+                self.engine
+                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
+                    .await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.change(request).await
+            self.engine.call(CHANGE_PATIENCE, request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -288,7 +290,7 @@ impl DockerActuator {
                 compose::number(&mut body, number);
             }
             let request = docker.create_container(Some(options), body);
-            match self.engine.change(request).await {
+            match self.engine.call(CHANGE_PATIENCE, request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -330,7 +332,7 @@ impl DockerActuator {
     async fn remove(&self, id: &str, volumes: bool) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(volumes).build();
-        match self.engine.change(docker.remove_container(id, Some(options))).await {
+        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }
@@ -387,11 +389,17 @@ impl Actuator for DockerActuator {
     }
 
     fn start(&self) -> BoxFuture<'_, Result<ReplicaId, ActuatorError>> {
-        Box::pin(self.start_clone())
+        Box::pin(async {
+            let _turn = self.engine.turn_to_start().await;
+            self.start_clone().await
+        })
     }
 
     fn stop<'a>(&'a self, replica: &'a ReplicaId) -> BoxFuture<'a, Result<(), ActuatorError>> {
-        Box::pin(self.stop_container(replica))
+        Box::pin(async {
+            let _turn = self.engine.turn_to_stop().await;
+            self.stop_container(replica).await
+        })
     }
 
     /// As of the last listing.
