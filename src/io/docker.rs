@@ -25,7 +25,7 @@ pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
 const STARTS: usize = 8;
 const STOPS: usize = 16;
 
-/// On the container that stands for the lock against a second Foresail; it is no replica of anybody.
+/// On the container that stands for the lock against a second Foresail, and is nobody's replica.
 pub const LOCK_LABEL: &str = "foresail.lock";
 
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.

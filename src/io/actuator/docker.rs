@@ -204,6 +204,7 @@ impl DockerActuator {
     }
 
     async fn start_clone(&self) -> Result<ReplicaId, ActuatorError> {
+        let _turn = self.engine.turn_to_start().await;
         let containers = self.selected().await?;
         self.check_settled(&containers)?;
         let template = selection::template_of(&containers)
@@ -339,6 +340,7 @@ impl DockerActuator {
     }
 
     async fn stop_container(&self, id: &str) -> Result<(), ActuatorError> {
+        let _turn = self.engine.turn_to_stop().await;
         let seen = match self.inspect(id).await {
             Err(EngineError::Missing(_)) => return Ok(()),
             seen => seen?,
@@ -389,17 +391,11 @@ impl Actuator for DockerActuator {
     }
 
     fn start(&self) -> BoxFuture<'_, Result<ReplicaId, ActuatorError>> {
-        Box::pin(async {
-            let _turn = self.engine.turn_to_start().await;
-            self.start_clone().await
-        })
+        Box::pin(self.start_clone())
     }
 
     fn stop<'a>(&'a self, replica: &'a ReplicaId) -> BoxFuture<'a, Result<(), ActuatorError>> {
-        Box::pin(async {
-            let _turn = self.engine.turn_to_stop().await;
-            self.stop_container(replica).await
-        })
+        Box::pin(self.stop_container(replica))
     }
 
     /// As of the last listing.
