@@ -151,6 +151,15 @@ impl Fleet {
         (self.replicas.values().filter(|r| r.counts()).count() + self.ordered.len()) as u32
     }
 
+    /// One replica more than `desired` while ours of an older configuration are replaced, one after
+    /// the other: the next leaves when its successor serves.
+    pub fn surge(&self, desired: u32) -> u32 {
+        let succeeding = |r: &Replica| r.phase == Phase::Starting && !r.outdated;
+        let succeeding = !self.ordered.is_empty() || self.replicas().any(succeeding);
+        let outdated = self.replicas().any(|r| r.counts() && r.outdated && r.managed);
+        u32::from(outdated && (succeeding || self.current_replicas() <= desired))
+    }
+
     /// Times from order to ready, measured since the last call.
     pub fn take_startup_delays(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.startup_delays)

@@ -70,6 +70,34 @@ fn the_outdated_leave_first() {
 }
 
 #[test]
+fn ours_of_an_older_configuration_are_replaced_one_by_one() {
+    let mut f = fleet();
+    let old = |id: &str| ReplicaReport { outdated: true, ..report(id, true, true) };
+    let reconcile = |f: &mut Fleet, second| {
+        let desired = 2 + f.surge(2);
+        f.reconcile(at(second), desired)
+    };
+    f.observe(at(0), &[old("a"), old("b")], |_| 0);
+    assert_eq!(reconcile(&mut f, 1), [Command::Start { count: 1 }]);
+    f.started(at(1), at(2), "c".into());
+    assert_eq!(reconcile(&mut f, 2), [], "nobody leaves before its successor serves");
+    f.observe(at(3), &[old("a"), old("b"), report("c", true, true)], |_| 0);
+    assert_eq!(reconcile(&mut f, 3), []);
+    check_phases(&f, &[("a", Phase::Draining), ("b", Phase::Ready), ("c", Phase::Warming)]);
+    assert_eq!(reconcile(&mut f, 4), [stop("a"), Command::Start { count: 1 }]);
+    f.started(at(4), at(5), "d".into());
+    f.observe(at(6), &[old("b"), report("c", true, true), report("d", true, true)], |_| 0);
+    reconcile(&mut f, 6);
+    assert_eq!(reconcile(&mut f, 7), [stop("b")]);
+    f.observe(at(8), &[report("c", true, true), report("d", true, true)], |_| 0);
+    assert_eq!(reconcile(&mut f, 8), []);
+    // Those that somebody else started stay until the load falls.
+    let users = ReplicaReport { managed: false, ..old("e") };
+    f.observe(at(9), &[report("c", true, true), report("d", true, true), users], |_| 0);
+    assert_eq!(f.surge(3), 0);
+}
+
+#[test]
 fn replicas_that_were_there_before_are_ready_and_not_measured() {
     let mut f = fleet();
     f.observe(at(0), &[report("a", true, false)], |_| 0);

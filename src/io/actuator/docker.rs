@@ -138,7 +138,7 @@ impl DockerActuator {
         let mut notes = match selection::template_of(&containers) {
             Some(template) => match self.inventory.inspect(&template.id).await {
                 Ok(seen) => {
-                    let obstacle = self.name_prefix(template).err();
+                    let obstacle = self.selection.name_prefix(&self.service, template).err();
                     obstacle.into_iter().chain(template::notes(&seen, self.port)).collect()
                 }
                 Err(EngineError::Unavailable(reason)) => {
@@ -149,10 +149,12 @@ impl DockerActuator {
             },
             None => vec![self.selection.nothing_to_clone()],
         };
-        let outdated = |container: &Container| selection::is_outdated(&containers, container);
         let redeploying = selection::is_redeploying(&containers, Utc::now());
-        let count = containers.iter().filter(|it| outdated(it)).count();
+        let old = |container: &Container| selection::is_outdated(&containers, container);
+        let count = containers.iter().filter(|it| old(it)).count();
         notes.extend(compose::notes(&self.selection, redeploying, count));
+        // Who is about to be replaced by its user is not replaced by us.
+        let outdated = |container: &Container| !redeploying && old(container);
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
 
         self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
@@ -209,7 +211,8 @@ impl DockerActuator {
         self.check_settled(&containers)?;
         let template = selection::template_of(&containers)
             .ok_or_else(|| ActuatorError::Refused(self.selection.nothing_to_clone()))?;
-        let prefix = self.name_prefix(template).map_err(ActuatorError::Refused)?;
+        let prefix = self.selection.name_prefix(&self.service, template);
+        let prefix = prefix.map_err(ActuatorError::Refused)?;
         let seen = self.inspect(&template.id).await?;
         let image = self.image_of(&seen).await?;
         let blueprint = template::blueprint(&seen, &image).map_err(ActuatorError::Refused)?;
@@ -248,19 +251,6 @@ impl DockerActuator {
             Ok(image) if image.id.as_ref() == Some(&id) => Ok(name),
             Ok(_) | Err(EngineError::Missing(_)) => Ok(id),
             Err(error) => Err(error),
-        }
-    }
-
-    /// What the names of replicas begin with, before their number.
-    ///
-    /// # Errors
-    /// Why the template's name allows no second one.
-    fn name_prefix(&self, template: &Container) -> Result<String, String> {
-        match &self.selection {
-            Selection::Label(_) => Ok(format!("{}-foresail-", self.service)),
-            Selection::Compose { project, service } => {
-                compose::name_prefix(project, service, &template.name)
-            }
         }
     }
 

@@ -274,6 +274,9 @@ impl State {
         if self.effective_mode() == Mode::Observe || self.reads.failure().is_some() {
             return Vec::new();
         }
+        // Without room for one more the old ones stay until the load falls.
+        let room = self.config.settings.behavior.max_replicas.saturating_sub(desired);
+        let desired = desired + self.fleet.surge(desired).min(room);
         let current = self.fleet.current_replicas();
         let desired = if self.starts.waits(now) { desired.min(current) } else { desired };
         self.fleet.reconcile(now, desired)

@@ -66,8 +66,8 @@ pub fn notes(selection: &Selection, redeploying: bool, outdated: usize) -> Optio
         (true, _) => Some(under_way(selection)),
         (false, 0) => None,
         (false, outdated) => Some(format!(
-            "{selection} was redeployed: {outdated} of its containers have the old configuration \
-             and leave first; new ones get the new configuration"
+            "{selection} was redeployed: {outdated} of its containers have the old configuration; \
+             those that Foresail started are replaced, and all leave first when the load falls"
         )),
     }
 }

@@ -81,7 +81,8 @@ impl Readiness {
 async fn answers(address: SocketAddr, own: Option<SocketAddr>) -> Option<Place> {
     tokio::select! {
         true = accepts(own) => Some(Place::Own),
-        open = stays_open(address) => open.then_some(Place::Published),
+        true = stays_open(address) => Some(Place::Published),
+        else => None,
     }
 }
 
@@ -105,6 +106,34 @@ async fn stays_open(address: SocketAddr) -> bool {
 mod tests {
     use super::*;
     use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_address_that_answers_is_taken() {
+        let bind = async || TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let listener = bind().await;
+        let open = listener.local_addr().expect("bound");
+        let closed = bind().await.local_addr().expect("bound");
+        let check = async |published, own, expected| {
+            assert_eq!(answers(published, own).await, expected, "{published} {own:?}");
+        };
+        // Often, because whoever is refused is refused at once, maybe before the other answers.
+        for _ in 0..20 {
+            check(closed, Some(open), Some(Place::Own)).await;
+        }
+        check(open, Some(closed), Some(Place::Published)).await;
+        check(open, None, Some(Place::Published)).await;
+        check(closed, Some(closed), None).await;
+        check(closed, None, None).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_at_once_reached_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let closes = async { drop(listener.accept().await) };
+        let (found, ()) = tokio::join!(answers(address, None), closes);
+        assert_eq!(found, None);
+    }
 
     #[tokio::test]
     async fn a_proof_lasts_until_the_container_is_seen_anew() {

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
-use chrono::TimeDelta;
 
 use super::compose;
 use super::template::CLONE_LABEL;
@@ -18,7 +17,7 @@ use crate::io::docker::LOCK_LABEL;
 use crate::series::Time;
 
 /// So long after the last container of a redeploy nothing is started or stopped.
-const SETTLES: TimeDelta = TimeDelta::seconds(30);
+const SETTLES_SECONDS: i64 = 30;
 
 /// How a service's containers are told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +75,20 @@ impl Selection {
             number: noted(compose::NUMBER).and_then(|number| number.parse().ok()),
             config_hash: noted(compose::CONFIG_HASH).cloned(),
         })
+    }
+
+    /// What the names of replicas begin with, before their number; `name` is the service's in
+    /// Foresail.
+    ///
+    /// # Errors
+    /// Why the template's name allows no second one.
+    pub fn name_prefix(&self, name: &str, template: &Container) -> Result<String, String> {
+        match self {
+            Selection::Label(_) => Ok(format!("{name}-foresail-")),
+            Selection::Compose { project, service } => {
+                compose::name_prefix(project, service, &template.name)
+            }
+        }
     }
 
     /// What stands in the way of a first clone.
@@ -144,9 +157,9 @@ fn newest(containers: &[Container]) -> Option<&Container> {
 /// Whether the user's tool seems to be replacing containers at `now`.
 pub fn is_redeploying(containers: &[Container], now: Time) -> bool {
     let two = |it: &Container| is_outdated(containers, it) || compose::is_temporary(&it.name);
-    let age = |it: &Container| TimeDelta::seconds(now.timestamp().saturating_sub(it.created));
+    let age = |it: &Container| now.timestamp().saturating_sub(it.created);
     // Clocks differ: an engine's may be ahead of ours, but not for ever.
-    let young = |it: &Container| (-SETTLES..SETTLES).contains(&age(it));
+    let young = |it: &Container| (-SETTLES_SECONDS..SETTLES_SECONDS).contains(&age(it));
     containers.iter().any(two) && newest(containers).is_some_and(young)
 }
 
