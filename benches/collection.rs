@@ -2,7 +2,7 @@
 //! kernel's files and by the engine's stats API: its time, and what it costs Foresail and the engine.
 //!
 //! `DOCKER_HOST=… cargo bench --bench collection` as root, or as somebody who may use the engine.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::disallowed_methods)]
 
 #[path = "../tests/docker/image.rs"]
 mod image;
@@ -126,9 +126,9 @@ async fn measure(count: usize, files: bool, engine: &[u32]) -> String {
 
 fn replica(report: &ReplicaReport) -> Replica {
     let (since, created) = (Utc::now(), Utc::now());
-    let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, false);
-    let (id, outdated) = (report.id.clone(), false);
-    Replica { id, phase, since, created, address, in_flight, managed, outdated }
+    let (phase, address, in_flight) = (Phase::Ready, None, 0);
+    let (managed, outdated) = (false, false);
+    Replica { id: report.id.clone(), phase, since, created, address, in_flight, managed, outdated }
 }
 
 /// What the engine uses while nobody asks it, in per cent of a core.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use hyper::http::uri::Authority;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::io::actuator::ActuatorError;
 use crate::io::collector::MetricsError;
@@ -21,10 +21,11 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// who gives up too early throws away what was about to work.
 pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Containers that are made, started or removed at the same time.
-const CHANGES: usize = 8;
+/// Containers that are made and started, and that are stopped and removed, at the same time.
+const STARTS: usize = 8;
+const STOPS: usize = 16;
 
-/// On the container that stands for the lock against a second Foresail; it is no replica of anybody.
+/// On the container that stands for the lock against a second Foresail, and is nobody's replica.
 pub const LOCK_LABEL: &str = "foresail.lock";
 
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.
@@ -32,7 +33,8 @@ pub const LOCK_LABEL: &str = "foresail.lock";
 pub struct Engine {
     host: String,
     /// Shared by all clones.
-    turns: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
 }
 
 /// Why the engine did not do what it was asked. The messages are for people.
@@ -78,7 +80,8 @@ impl Engine {
             _ => false,
         };
         if well_formed {
-            return Ok(Engine { host, turns: Arc::new(Semaphore::new(CHANGES)) });
+            let turns = |count| Arc::new(Semaphore::new(count));
+            return Ok(Engine { host, starts: turns(STARTS), stops: turns(STOPS) });
         }
         Err(format!(
             "`{host}` is no engine address: write `unix:///path/to/docker.sock` or \
@@ -118,18 +121,16 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::call`] with [`CHANGE_PATIENCE`], for what makes the engine work. Waits for its
-    /// turn: a hundred at once would keep the engine from answering anybody for a minute.
-    ///
-    /// # Errors
-    /// As of [`Engine::call`].
-    pub async fn change<T>(
-        &self,
-        request: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, EngineError> {
+    /// Waits until it may start a container, until what is returned is dropped. A hundred at once
+    /// would keep the engine from answering anybody for a minute, and want the same names.
+    pub async fn turn_to_start(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it, and without a turn the engine only has more to do at once.
-        let _turn = self.turns.acquire().await.ok();
-        self.call(CHANGE_PATIENCE, request).await
+        self.starts.acquire().await.ok()
+    }
+
+    /// As [`Engine::turn_to_start`]; those that leave slowly hold up nobody who starts.
+    pub async fn turn_to_stop(&self) -> Option<SemaphorePermit<'_>> {
+        self.stops.acquire().await.ok()
     }
 
     /// Where the ports that containers publish on all interfaces are reached from here.

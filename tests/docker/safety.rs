@@ -8,7 +8,6 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse, EventMessag
 use bollard::query_parameters::EventsOptionsBuilder;
 use chrono::Utc;
 use foresail::config::{DockerTarget, Mode};
-use foresail::fleet::{Phase, Replica};
 use foresail::io::actuator::docker::CLONE_LABEL;
 use foresail::io::collector::MetricsSource;
 use foresail::io::collector::docker::DockerSource;
@@ -19,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::bench::{Bench, eventually, with_engine};
 use crate::gate::Gate;
+use crate::replica;
 use crate::serve::Serve;
 
 fn keys(bench: &Bench, host: Option<&str>, min: u32) -> String {
@@ -288,12 +288,7 @@ async fn a_restricted_socket_is_enough() {
         // Where the kernel's files cannot be read, the engine tells what is used.
         let target = DockerTarget { host: Some(gate.host()), ..bench.target() };
         let source = DockerSource::connect(&target).expect("well-formed").without_files();
-        let (since, created) = (Utc::now(), Utc::now());
-        let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, false);
-        let id = template.clone();
-        let outdated = false;
-        let replica = Replica { id, phase, since, created, address, in_flight, managed, outdated };
-        let replicas = [replica];
+        let replicas = [replica(&template)];
         let read = async || source.read(&replicas).await.expect("readings").pop();
         eventually("a reading", read).await;
 

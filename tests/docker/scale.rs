@@ -7,7 +7,6 @@ use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::ListVolumesOptions;
 use chrono::Utc;
 use foresail::config::DockerTarget;
-use foresail::fleet::{Phase, Replica, ReplicaReport};
 use foresail::io::actuator::Actuator;
 use foresail::io::actuator::docker::DockerActuator;
 use foresail::io::collector::MetricsSource;
@@ -18,6 +17,7 @@ use foresail::planner::Decision;
 
 use crate::bench::{Bench, eventually, with_engine};
 use crate::gate::Gate;
+use crate::replica;
 use crate::serve::Serve;
 
 /// Replicas that are started, and stopped again, in one go: a few first, which make what stays
@@ -156,18 +156,11 @@ async fn collection_round(bench: &Bench, replicas: usize) {
             assert_eq!((reports.len(), readings.len()), (replicas, replicas));
             rounds.push(start.elapsed());
         }
-        known = reports.iter().map(replica).collect();
+        known = reports.iter().map(|report| replica(&report.id)).collect();
     }
     rounds.sort();
     println!("{replicas} replicas: rounds of {rounds:?}");
     assert!(rounds[0] <= Duration::from_millis(300), "{rounds:?}");
-}
-
-fn replica(report: &ReplicaReport) -> Replica {
-    let (since, created) = (Utc::now(), Utc::now());
-    let (phase, address, in_flight, managed) = (Phase::Ready, None, 0, report.managed);
-    let (id, outdated) = (report.id.clone(), false);
-    Replica { id, phase, since, created, address, in_flight, managed, outdated }
 }
 
 /// From the order to start to the engine's being asked to make a container.

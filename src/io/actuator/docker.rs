@@ -206,6 +206,7 @@ impl DockerActuator {
     }
 
     async fn start_clone(&self) -> Result<ReplicaId, ActuatorError> {
+        let _turn = self.engine.turn_to_start().await;
         let containers = self.selected().await?;
         self.check_settled(&containers)?;
         let template = selection::template_of(&containers)
@@ -225,10 +226,12 @@ impl DockerActuator {
                     container: id.clone(),
                     endpoint_config: Some(settings),
                 };
-                self.engine.change(docker.connect_network(&network, request)).await?;
+                self.engine
+                    .call(CHANGE_PATIENCE, docker.connect_network(&network, request))
+                    .await?;
             }
             let request = docker.start_container(&id, None::<StartContainerOptions>);
-            self.engine.change(request).await
+            self.engine.call(CHANGE_PATIENCE, request).await
         };
         match started.await {
             Ok(()) => Ok(id),
@@ -278,7 +281,7 @@ impl DockerActuator {
                 compose::number(&mut body, number);
             }
             let request = docker.create_container(Some(options), body);
-            match self.engine.change(request).await {
+            match self.engine.call(CHANGE_PATIENCE, request).await {
                 Ok(created) => return Ok((created.id, name)),
                 Err(EngineError::Conflict(_)) if attempt + 1 < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -320,13 +323,14 @@ impl DockerActuator {
     async fn remove(&self, id: &str, volumes: bool) -> Result<(), EngineError> {
         let docker = self.engine.docker()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(volumes).build();
-        match self.engine.change(docker.remove_container(id, Some(options))).await {
+        match self.engine.call(CHANGE_PATIENCE, docker.remove_container(id, Some(options))).await {
             Err(EngineError::Missing(_) | EngineError::Conflict(_)) => Ok(()),
             result => result,
         }
     }
 
     async fn stop_container(&self, id: &str) -> Result<(), ActuatorError> {
+        let _turn = self.engine.turn_to_stop().await;
         let seen = match self.inspect(id).await {
             Err(EngineError::Missing(_)) => return Ok(()),
             seen => seen?,

@@ -139,7 +139,7 @@ impl Meter {
 
 impl MetricsSource for DockerSource {
     /// By the engine, a container is left out until its first measurement, that is for about a
-    /// second, and a reading repeats the one before, with its time, until the engine measures again.
+    /// second, and a reading repeats the one before, with its time, until the next measurement.
     fn read<'a>(
         &'a self,
         replicas: &'a [Replica],

@@ -93,7 +93,7 @@ impl Inventory {
         self.shared.changes.subscribe()
     }
 
-    /// Every container with `label` (`key` or `key=value`), in any state, as the engine sees it now.
+    /// Every container with `label` (`key` or `key=value`), in any state, as the engine sees it.
     ///
     /// # Errors
     /// [`EngineError`], as the engine answers or does not.
