@@ -32,3 +32,5 @@ pub mod docker;
 pub mod atomic_file;
 
 pub mod signal;
+
+pub mod top;

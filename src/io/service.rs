@@ -7,6 +7,7 @@ mod back_off;
 mod calendar;
 mod decisions;
 mod lock;
+mod mode;
 mod models;
 mod runner;
 mod start;
@@ -23,6 +24,7 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use mode::AnotherActs;
 pub use models::{Learned, ModelError};
 pub use start::{Running, StartError, start};
 
@@ -139,6 +141,8 @@ struct Shared {
     balancer: watch::Sender<Arc<balancer::Snapshot>>,
     store_failures: AtomicU64,
     proxy_address: Option<SocketAddr>,
+    /// Held while it may act; in mode `observe` somebody else may have it.
+    actor: Mutex<Option<lock::ActorLock>>,
 }
 
 impl Shared {

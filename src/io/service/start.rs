@@ -52,7 +52,6 @@ pub struct Running {
     actuators: Vec<Arc<dyn Actuator>>,
     flush: tokio::task::JoinHandle<()>,
     stop_flush: CancellationToken,
-    _locks: Vec<lock::ActorLock>,
 }
 
 /// Starts the store, the API, and runner and proxy of each service.
@@ -68,7 +67,6 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let api_address = api_listener.local_addr().unwrap_or(config.api.listen);
 
     let mut prepared = Vec::new();
-    let mut locks = Vec::new();
     for settings in config.services.values() {
         let proxy = match &settings.balancer {
             Some(b) => {
@@ -82,12 +80,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             Mode::Act => lock::acquire(&settings.name, &settings.target),
             Mode::Observe => None,
         };
-        let mode = if lock.is_some() { Mode::Act } else { Mode::Observe };
-        if mode != settings.mode {
+        if settings.mode == Mode::Act && lock.is_none() {
             tracing::warn!(service = settings.name, "another Foresail acts on it: only observing");
         }
-        locks.extend(lock);
-        let service = restore(&config, settings, mode, &store, proxy.as_ref()).await?;
+        let service = restore(&config, settings, lock, &store, proxy.as_ref()).await?;
         prepared.push((service, target, proxy));
     }
 
@@ -113,17 +109,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let stop_flush = CancellationToken::new();
     let all: Vec<Service> = services.values().cloned().collect();
     let flush = tokio::spawn(runner::flush(all, config.store.flush_interval, stop_flush.clone()));
-    Ok(Running {
-        services,
-        api_address,
-        edges,
-        runners,
-        commands,
-        actuators,
-        flush,
-        stop_flush,
-        _locks: locks,
-    })
+    Ok(Running { services, api_address, edges, runners, commands, actuators, flush, stop_flush })
 }
 
 impl Running {
@@ -183,10 +169,11 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
 async fn restore(
     config: &Config,
     settings: &config::Service,
-    mode: Mode,
+    lock: Option<lock::ActorLock>,
     store: &Arc<Store>,
     proxy: Option<&TcpListener>,
 ) -> Result<Service, StartError> {
+    let mode = if lock.is_some() { Mode::Act } else { Mode::Observe };
     let mut state = State::new(settings.clone(), mode);
     let folder = config.store.path.join(&settings.name).join("decisions");
     let (store_, models, name) =
@@ -237,6 +224,7 @@ async fn restore(
         balancer: watch::Sender::new(balancer),
         store_failures: AtomicU64::new(0),
         proxy_address: proxy.and_then(|l| l.local_addr().ok()),
+        actor: Mutex::new(lock),
     };
     Ok(Service { shared: Arc::new(shared) })
 }

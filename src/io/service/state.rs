@@ -39,8 +39,10 @@ const READ_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 pub(super) struct State {
     pub config: config::Service,
-    /// The configured one, or `observe` while another Foresail acts.
+    /// The configured one, `observe` while another Foresail acts, or what was asked for since.
     pub mode: Mode,
+    /// That it was asked for, where the configuration says otherwise.
+    mode_note: Option<String>,
     pub autoscaler: Autoscaler,
     pub fleet: Fleet,
     pub override_: Option<Override>,
@@ -81,6 +83,7 @@ impl State {
         };
         State {
             mode,
+            mode_note: None,
             autoscaler: Autoscaler::new(config.settings.clone()),
             fleet: Fleet::new(config.fleet.clone()),
             override_: None,
@@ -215,6 +218,14 @@ impl State {
         self.decisions.push_back(decision.clone());
         self.unsaved.push(decision);
         Evaluation { row, commands }
+    }
+
+    /// Nobody who observes stops a replica, so those that drain are taken back then.
+    pub fn switch(&mut self, now: Time, mode: Mode, note: Option<String>) {
+        (self.mode, self.mode_note) = (mode, note);
+        if mode == Mode::Observe {
+            self.fleet.keep_draining(now);
+        }
     }
 
     /// What would be decided at `now`; changes nothing.

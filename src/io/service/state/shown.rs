@@ -21,7 +21,7 @@ impl State {
         let unstarted = next_try("no replica can be started", &self.starts);
         let failed = unread.into_iter().chain(unstarted).chain(self.calendar.error.clone());
         let target = failed.chain(self.actuator_notes.iter().cloned());
-        target.chain(self.model_notes()).collect()
+        target.chain(self.model_notes()).chain(self.mode_note.clone()).collect()
     }
 
     pub fn snapshot(&self, now: Time, balancer: &balancer::Snapshot) -> Snapshot {
