@@ -12,9 +12,8 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::moment::{Focus, Moment, TRENDS, Wanted, span};
+use super::moment::{Focus, Moment, TRENDS, Wanted, sound, span};
 use super::state::Action;
-use crate::forecast::Forecast;
 use crate::io::api::mode::ModeAnswer;
 use crate::io::api::query::rfc3339;
 use crate::io::api::services::{History, Replicas, ServiceList};
@@ -25,7 +24,7 @@ use crate::series::Time;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer; thousands of replicas are below it.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// What a trend reaches back over, in evaluation intervals of nobody knows how long.
+/// What a trend reaches back over.
 const TREND: Duration = Duration::from_secs(3600);
 const TREND_STEP: &str = "1m";
 
@@ -112,7 +111,7 @@ impl Client {
                 moment.trends.insert(service.name.clone(), trend);
             }
         }
-        Ok(Moment { services, ..moment })
+        sound(Moment { services, ..moment })
     }
 
     async fn focus(&self, service: &str, zoom: i32) -> Result<Option<Focus>, String> {
@@ -120,7 +119,11 @@ impl Client {
             return Ok(None);
         };
         let interval = Duration::from_millis(detail.settings.evaluation_interval_ms);
-        let (span, step) = span(interval, zoom);
+        let horizon = detail
+            .model
+            .as_ref()
+            .map_or(0, |model| model.step_ms.saturating_mul(model.horizon as u64));
+        let (span, step) = span(interval, Duration::from_millis(horizon), zoom);
         let to = detail.summary.time;
         let query = history(to, span, &humantime::format_duration(step).to_string());
         let history = gone(self.get::<History>(&path(service, &query)).await)?;
@@ -131,7 +134,6 @@ impl Client {
             Err(silent) => return Err(silent.sentence()),
         };
         let replicas = gone(self.get::<Replicas>(&path(service, "/replicas")).await)?;
-        let forecast = forecast.and_then(sound);
         Ok(history.zip(replicas).map(|(history, replicas)| Focus {
             detail,
             history,
@@ -216,14 +218,6 @@ fn gone<T>(answer: Result<T, Failure>) -> Result<Option<T>, String> {
     }
 }
 
-/// A forecast whose paths have the lengths that they should, so that nobody need look again.
-fn sound(forecast: Forecast) -> Result<Forecast, String> {
-    let horizon = forecast.horizon();
-    let whole = forecast.paths.iter().all(|path| path.len() == horizon);
-    let whole = whole && forecast.paths.len() == forecast.quantiles.len();
-    if whole { Ok(forecast) } else { Err("the API sent a forecast with missing values".into()) }
-}
-
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| body["error"][field].as_str().unwrap_or_default().to_string();
@@ -260,7 +254,9 @@ fn path(service: &str, rest: &str) -> String {
 }
 
 fn history(to: Time, span: Duration, step: &str) -> String {
-    let from = to - chrono::TimeDelta::from_std(span).unwrap_or_default();
+    let span = chrono::TimeDelta::from_std(span).unwrap_or_default();
+    // Whether it is a time at all is looked at when everything is read.
+    let from = to.checked_sub_signed(span).unwrap_or(to);
     // A step of several units is written with spaces.
     let step = step.replace(' ', "%20");
     format!("/history?from={}&to={}&step={step}", rfc3339(from), rfc3339(to))

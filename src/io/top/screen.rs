@@ -91,3 +91,41 @@ fn watch(closed: &AtomicBool, inputs: &mpsc::Sender<Input>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set for the copy of this test that runs on a terminal, and panics there.
+    const INSIDE: &str = "FORESAIL_TEST_PANIC";
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_says_so() {
+        if std::env::var_os(INSIDE).is_some() {
+            let _screen = Screen::open().expect("a terminal");
+            panic!("on purpose");
+        }
+        let this = std::env::current_exe().expect("a path");
+        let name = "io::top::screen::tests::a_panic_gives_the_terminal_back_before_it_says_so";
+        let command = format!(
+            "stty rows 24 cols 80; echo before $(stty -g); \
+             {INSIDE}=1 {} --exact {name} --nocapture; echo after $(stty -g)",
+            this.display()
+        );
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).env("SHELL", "/bin/sh");
+        let Ok(output) = script.stdin(std::process::Stdio::null()).output() else {
+            return eprintln!(
+                "left out: what needs `script` of util-linux, which is not installed"
+            );
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let settings = |name: &str| {
+            text.lines().find_map(|line| line.trim().split(name).nth(1)).map(String::from)
+        };
+        assert!(settings("before ").is_some(), "{text:?}");
+        assert_eq!(settings("before "), settings("after "), "{text:?}");
+        let places = ["\x1b[?1049h", "\x1b[?1049l", "on purpose"].map(|part| text.find(part));
+        assert!(places.is_sorted() && places[0].is_some(), "{places:?} in {text:?}");
+    }
+}

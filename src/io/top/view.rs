@@ -123,8 +123,8 @@ fn draw_body(state: &State, area: Rect, buffer: &mut Buffer) {
         let area = area.inner(Margin::new(1, 1));
         return Paragraph::new(line).wrap(Wrap { trim: true }).render(area, buffer);
     }
-    let wanted = state.services.len() as u16 + 1;
-    let list_height = wanted.min((area.height / 4).max(3));
+    let all = u16::try_from(state.services.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let list_height = all.min((area.height / 4).max(3));
     let rows = [Constraint::Length(list_height), Constraint::Min(0)];
     let [list, rest] = Layout::vertical(rows).areas(area);
     draw_list(state, list, buffer);
@@ -138,7 +138,7 @@ fn draw_body(state: &State, area: Rect, buffer: &mut Buffer) {
         return chart::draw(focus, chart, buffer);
     }
     let split = rest.height >= SPLIT_HEIGHT;
-    let chart_height = if split { rest.height - (rest.height * 2 / 5).clamp(9, 16) } else { 0 };
+    let chart_height = if split { rest.height - (rest.height * 2 / 5).clamp(9, 14) } else { 0 };
     let rows = [Constraint::Length(chart_height), Constraint::Length(1), Constraint::Min(0)];
     let [chart, title, below] = Layout::vertical(rows).areas(rest);
     chart::draw(focus, chart, buffer);
@@ -186,6 +186,8 @@ fn cells(service: &ServiceSummary, trend: &[Option<f64>], selected: bool) -> [(S
         Some(utilization) if utilization > 1.0 => ALARM,
         _ => plain,
     };
+    // Counted elsewhere, so they may be anything.
+    let serving = service.replicas.ready.saturating_add(service.replicas.warming);
     let desired = service.desired_replicas.map_or_else(absent, |n| n.to_string());
     let mode_style = if service.mode == Mode::Act { plain.fg(Color::Green) } else { plain };
     [
@@ -196,7 +198,7 @@ fn cells(service: &ServiceSummary, trend: &[Option<f64>], selected: bool) -> [(S
         (basis.0.to_string(), basis.1),
         (service.demand.map_or_else(absent, text::number), plain),
         (service.utilization.map_or_else(absent, text::percent), use_style),
-        (format!("{}/{desired}", service.replicas.ready + service.replicas.warming), plain),
+        (format!("{serving}/{desired}"), plain),
         (text::sparkline(trend, 60), plain.fg(Color::Cyan)),
     ]
 }

@@ -41,8 +41,9 @@ fn decision(detail: &ServiceDetail) -> Vec<Line<'static>> {
     if let Some(override_) = &summary.override_ {
         let until = override_.until.format("%Y-%m-%d %H:%M:%S");
         let text = format!(
-            "override: {} replicas until {until} UTC: {}",
-            override_.replicas, override_.reason
+            "override: {} until {until} UTC: {}",
+            count(override_.replicas),
+            override_.reason
         );
         lines.push(Line::styled(clean(&text), Style::new().fg(Color::Magenta)));
     }
@@ -61,7 +62,7 @@ fn reasons(decision: &Decision, detail: &ServiceDetail) -> Vec<Line<'static>> {
     let (basis, unit) = (basis(decision.basis), unit(summary.demand_unit));
     let mut lines = vec![
         Line::from(vec![
-            Span::styled(format!("{} replicas wanted", decision.desired_replicas), BOLD),
+            Span::styled(format!("{} wanted", count(decision.desired_replicas)), BOLD),
             Span::raw(format!(", {basis}, {passed} ago: ")),
             Span::raw(clean(&decision.reason)),
         ]),
@@ -76,13 +77,13 @@ fn reasons(decision: &Decision, detail: &ServiceDetail) -> Vec<Line<'static>> {
     ];
     if let Some(used) = &decision.forecast {
         lines.push(line(format!(
-            "peak within {}: {} (80 %: {} to {}); {} risk of overload with {} replicas",
+            "peak within {}: {} (80 %: {} to {}); {} risk of overload with {}",
             age(Duration::from_millis(used.lookahead_ms)),
             number(used.peak_median),
             number(used.peak_low),
             number(used.peak_high),
             percent(used.overload_risk),
-            used.planned,
+            count(used.planned),
         )));
     }
     let trust = &decision.trust;
@@ -103,6 +104,10 @@ fn reasons(decision: &Decision, detail: &ServiceDetail) -> Vec<Line<'static>> {
     });
     lines.extend(limits);
     lines
+}
+
+fn count(replicas: u32) -> String {
+    if replicas == 1 { "1 replica".into() } else { format!("{replicas} replicas") }
 }
 
 fn basis(basis: Basis) -> &'static str {

@@ -1,0 +1,71 @@
+//! I/O: a running service is switched between observing and acting.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_is_switched_until_a_restart() {
+    let world = World::start("").await;
+    let path = "/v1/services/web/mode";
+    let request = json!({"mode": "observe", "reason": "maintenance"});
+    let (status, answer) = world.send("PUT", path, Some(request)).await;
+    let said = (&answer["mode"], &answer["configured"]);
+    assert_eq!((status, said), (200, (&json!("observe"), &json!("act"))));
+    let note = answer["note"].as_str().expect("a note");
+    assert!(note.contains("the configuration still says `act`"), "{note}");
+    let noted = |body: &Value| body["notes"].to_string().contains("mode observe by request");
+    let observes = |_, body: &Value| body["mode"] == "observe" && noted(body);
+    let detail = world.until("/v1/services/web", observes).await;
+    assert!(detail["notes"].to_string().contains("maintenance"), "{detail}");
+
+    // Who observes starts nothing, whatever is wanted.
+    let until = Utc::now() + TimeDelta::minutes(5);
+    let order = json!({"replicas": 2, "until": until, "reason": "test"});
+    assert_eq!(world.send("PUT", "/v1/services/web/override", Some(order)).await.0, 200);
+    let wanted = |_, body: &Value| body["decision"]["desired_replicas"] == 2;
+    let detail = world.until("/v1/services/web", wanted).await;
+    let counts = &detail["replicas"];
+    let all = ["starting", "warming", "ready"].map(|phase| counts[phase].as_u64().unwrap_or(0));
+    assert!(all.iter().sum::<u64>() <= 1, "{detail}");
+    assert_eq!(world.send("PUT", path, Some(json!({"mode": "act"}))).await.0, 200);
+    let acts = |_, body: &Value| body["replicas"]["ready"] == 2 && !noted(body);
+    world.until("/v1/services/web", acts).await;
+
+    for wrong in [json!({"mode": "pause"}), json!({}), json!({"mode": "act", "reason": " "})] {
+        let (status, error) = world.send("PUT", path, Some(wrong)).await;
+        assert_eq!((status, &error["error"]["code"]), (400, &json!("bad_body")));
+    }
+    world.stop().await;
+}
+
+/// Two services with one target are as two Foresails on one machine: the second may not act.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_where_another_acts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let label = format!("foresail.test={}", folder.path().display());
+    let engine = format!("unix://{}/none.sock", folder.path().display());
+    let service = |name: &str, mode: &str| {
+        format!(
+            "[services.{name}]\nmode = \"{mode}\"\n\
+             target = {{ docker = {{ label = {label:?}, host = {engine:?} }} }}\n"
+        )
+    };
+    let api = "[api]\nlisten = \"127.0.0.1:0\"\n";
+    let store = format!("[store]\npath = {:?}\n", folder.path());
+    let text = [api, &store, &service("first", "act"), &service("second", "observe")].concat();
+    let config = config::parse(&text).unwrap_or_else(|e| panic!("{e:?}"));
+    let shutdown = CancellationToken::new();
+    let running = service::start(config, shutdown.clone()).await.expect("free ports");
+    let world = World { folder, running, shutdown };
+    let switch = async |service: &str, mode: &str| {
+        let path = format!("/v1/services/{service}/mode");
+        world.send("PUT", &path, Some(json!({"mode": mode}))).await
+    };
+    let (status, error) = switch("second", "act").await;
+    assert_eq!((status, &error["error"]["code"]), (409, &json!("another_acts")));
+    let message = error["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("another Foresail"), "{message}");
+    assert_eq!(switch("first", "observe").await.0, 200);
+    assert_eq!(switch("second", "act").await.0, 200);
+    assert_eq!(switch("first", "act").await.0, 409);
+    world.stop().await;
+}
