@@ -120,7 +120,7 @@ impl Terminal {
     }
 
     /// The terminal is as it was: not raw, on its main screen, with a cursor.
-    async fn is_restored(mut self, code: &str) {
+    async fn must_be_restored(mut self, code: &str) {
         self.until("after ").await;
         drop(self.keys.take());
         self.script.wait().expect("it ends");
@@ -159,7 +159,7 @@ async fn keys_on_a_terminal_change_a_running_service() {
     terminal.press("my");
     world.until("/v1/services/web", |_, body| body["mode"] == "observe").await;
     terminal.press("\tq");
-    terminal.is_restored("code=0").await;
+    terminal.must_be_restored("code=0").await;
 
     // A signal ends it as well, and gives the terminal back.
     let terminal = Terminal::start(&script, &format!("sh -c 'echo pid=$$.; {top}'"));
@@ -168,6 +168,6 @@ async fn keys_on_a_terminal_change_a_running_service() {
     let pid = text.split("pid=").nth(1).and_then(|rest| rest.split('.').next()).expect("a pid");
     let killed = Command::new("kill").args(["-TERM", pid]).status().expect("kill runs");
     assert!(killed.success());
-    terminal.is_restored("code=0").await;
+    terminal.must_be_restored("code=0").await;
     world.stop().await;
 }

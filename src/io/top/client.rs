@@ -261,3 +261,56 @@ fn history(to: Time, span: Duration, step: &str) -> String {
     let step = step.replace(' ', "%20");
     format!("/history?from={}&to={}&step={step}", rfc3339(from), rfc3339(to))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::StatusCode as Status;
+
+    #[test]
+    fn urls_and_tokens_are_looked_at_before_anything_is_sent() {
+        for (url, base) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:8080/", "http://[::1]:8080"),
+            ("http://host/foresail/", "http://host/foresail"),
+        ] {
+            assert_eq!(Client::new(url, Some("s3cret")).unwrap().url(), base);
+        }
+        for url in ["", "ftp://host", "http://", "http://host?x=1", "http://a b", "https://host"] {
+            let error = Client::new(url, None).unwrap_err();
+            assert!(error.starts_with(&format!("--url {url}: ")), "{error}");
+        }
+        assert!(Client::new("host", Some("a\r\nb")).unwrap_err().starts_with("--token"));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_place_in_the_path() {
+        assert_eq!(path("web-2_b", "/plan"), "/v1/services/web-2_b/plan");
+        assert_eq!(path("../a b?\r\né", ""), "/v1/services/%2E%2E%2Fa%20b%3F%0D%0A%C3%A9");
+    }
+
+    #[tokio::test]
+    async fn answers_of_something_else_are_sentences() {
+        let large = " ".repeat(MAX_ANSWER_BYTES + 1);
+        let refusal = r#"{"error": {"code": "timeout", "message": "too slow"}}"#;
+        for (status, body, expected) in [
+            (Status::OK, "<html>", "is this the API of a Foresail of the same version?"),
+            (Status::OK, r#"{"services": [{}]}"#, "the answer cannot be read (missing field"),
+            (Status::OK, &large, "length limit exceeded"),
+            (Status::NOT_FOUND, "nginx", "404 and no reason; is this the API of Foresail?"),
+            (Status::SERVICE_UNAVAILABLE, refusal, "503 too slow"),
+            (Status::UNAUTHORIZED, "", "the API wants its token"),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let url = listener.local_addr().expect("bound").to_string();
+            let body = body.to_string();
+            let app = Router::new().fallback(move || std::future::ready((status, body.clone())));
+            let server = tokio::spawn(axum::serve(listener, app).into_future());
+            let read = Client::new(&url, None).unwrap().read(&Wanted::default()).await;
+            let error = read.unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            server.abort();
+        }
+    }
+}

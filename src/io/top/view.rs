@@ -158,20 +158,36 @@ fn draw_tabs(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
+/// Widths of mark, name, note, mode, basis, load, use, replicas and trend; 0 is left out.
+fn columns(width: u16) -> [u16; 9] {
+    let mut columns = match width >= WIDE {
+        true => [1, 0, 1, 7, 8, 8, 6, 10, 0],
+        false => [1, 0, 1, 7, 0, 0, 6, 10, 0],
+    };
+    // A gap follows each column. The name takes what is left, up to its limit, then the trend.
+    let gaps = columns.iter().filter(|width| **width > 0).count() as u16 + 2;
+    let left = width.saturating_sub(columns.iter().sum::<u16>() + gaps);
+    columns[1] = left.min(24);
+    columns[8] = (left - columns[1]).min(60);
+    columns
+}
+
 fn draw_list(state: &State, area: Rect, buffer: &mut Buffer) {
     let [head, rows] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    let columns = columns(area.width);
     let titles = ["", "service", "", "mode", "basis", "load", "use", "ready/want", "trend, 1 h"];
-    draw_row(head, buffer, titles.map(|title| (title.to_string(), GREY)));
+    draw_row(head, buffer, columns, titles.map(|title| (title.to_string(), GREY)));
     let height = usize::from(rows.height).max(1);
     let first = state.place().unwrap_or(0).saturating_sub(height - 1);
     for (line, service) in rows.rows().zip(state.services.iter().skip(first)) {
         let selected = state.selected.as_ref() == Some(&service.name);
         let trend = state.trends.get(&service.name).map(|(_, trend)| trend.as_slice());
-        draw_row(line, buffer, cells(service, trend.unwrap_or_default(), selected));
+        let trend = text::sparkline(trend.unwrap_or_default(), usize::from(columns[8]));
+        draw_row(line, buffer, columns, cells(service, trend, selected));
     }
 }
 
-fn cells(service: &ServiceSummary, trend: &[Option<f64>], selected: bool) -> [(String, Style); 9] {
+fn cells(service: &ServiceSummary, trend: String, selected: bool) -> [(String, Style); 9] {
     let plain = Style::new();
     let absent = || "-".to_string();
     let basis = match service.basis {
@@ -199,27 +215,13 @@ fn cells(service: &ServiceSummary, trend: &[Option<f64>], selected: bool) -> [(S
         (service.demand.map_or_else(absent, text::number), plain),
         (service.utilization.map_or_else(absent, text::percent), use_style),
         (format!("{serving}/{desired}"), plain),
-        (text::sparkline(trend, 60), plain.fg(Color::Cyan)),
+        (trend, plain.fg(Color::Cyan)),
     ]
 }
 
-/// Mark, name, note, mode, basis, load, use, replicas, trend; narrow ones leave out some.
-fn draw_row(area: Rect, buffer: &mut Buffer, cells: [(String, Style); 9]) {
-    // 0: left out; the name takes what is left, up to its limit, then the trend.
-    let fixed = match area.width >= WIDE {
-        true => [1, 0, 1, 7, 8, 8, 6, 10, 0],
-        false => [1, 0, 1, 7, 0, 0, 6, 10, 0],
-    };
-    let gaps = fixed.iter().filter(|width| **width > 0).count() as u16 + 1;
-    let left = area.width.saturating_sub(fixed.iter().sum::<u16>() + gaps);
-    let name = left.min(24);
+fn draw_row(area: Rect, buffer: &mut Buffer, columns: [u16; 9], cells: [(String, Style); 9]) {
     let mut x = area.x;
-    for (i, (text, style)) in cells.iter().enumerate() {
-        let width = match i {
-            1 => name,
-            8 => left.saturating_sub(name).min(60),
-            _ => fixed[i],
-        };
+    for (i, ((text, style), width)) in cells.iter().zip(columns).enumerate() {
         if width == 0 {
             continue;
         }
