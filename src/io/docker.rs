@@ -1,5 +1,7 @@
 //! I/O: where the Docker engine is, and what its answers mean; shared by actuator and collector.
 
+pub mod inventory;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for a container to be made, started or removed. A busy engine takes its time, and
 /// who gives up too early throws away what was about to work.
 pub const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// On the container that stands for the lock against a second Foresail; it is no replica of anybody.
+pub const LOCK_LABEL: &str = "foresail.lock";
 
 /// One Docker engine. Every request makes its own connection, so the engine may come and go.
 #[derive(Debug, Clone)]
@@ -72,6 +77,11 @@ impl Engine {
             "`{host}` is no engine address: write `unix:///path/to/docker.sock` or \
              `tcp://host:port`"
         ))
+    }
+
+    /// As it was given: `unix://…` or `tcp://…`.
+    pub fn address(&self) -> &str {
+        &self.host
     }
 
     /// A client for [`Engine::call`].

@@ -141,8 +141,6 @@ struct Shared {
     balancer: watch::Sender<Arc<balancer::Snapshot>>,
     store_failures: AtomicU64,
     proxy_address: Option<SocketAddr>,
-    /// Held while it may act; in mode `observe` somebody else may have it.
-    actor: Mutex<Option<lock::ActorLock>>,
 }
 
 impl Shared {

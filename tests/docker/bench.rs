@@ -20,6 +20,7 @@ use foresail::config::DockerTarget;
 use foresail::fleet::ReplicaReport;
 use foresail::io::actuator::Actuator;
 use foresail::io::actuator::docker::{CLONE_LABEL, DockerActuator};
+use foresail::io::docker::LOCK_LABEL;
 use foresail::series::Time;
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -187,7 +188,8 @@ impl Bench {
         let _ = self.docker.remove_container(id, Some(options)).await;
     }
 
-    async fn labelled(&self, labels: &[&str]) -> Vec<String> {
+    /// Ids of all containers with these labels, in any state.
+    pub async fn labelled(&self, labels: &[&str]) -> Vec<String> {
         let filters = HashMap::from([("label", labels.to_vec())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let found = self.docker.list_containers(Some(options)).await.expect("list");
@@ -196,8 +198,12 @@ impl Bench {
 
     async fn clear(&self) {
         let label = format!("{TEST_LABEL}={}", self.service);
-        for id in self.labelled(&[&label]).await {
-            self.kill(&id).await;
+        // A Foresail that was killed leaves its lock.
+        let lock = format!("{LOCK_LABEL}={}", self.target().label);
+        for label in [label.as_str(), &lock] {
+            for id in self.labelled(&[label]).await {
+                self.kill(&id).await;
+            }
         }
         let filters = HashMap::from([("label", vec![label.as_str()])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
@@ -254,17 +260,31 @@ pub async fn get(address: SocketAddr, path: &'static str) -> std::io::Result<u16
 
 /// Status and body of the answer to `GET path`.
 pub async fn fetch(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    send(address, "GET", path, "").await
+}
+
+/// Status and body of the answer to a request with a JSON `body`.
+pub async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     // A container that is gone does not even close its connections.
-    let answer = tokio::time::timeout(PATIENCE, exchange(address, path)).await??;
+    let answer = tokio::time::timeout(PATIENCE, exchange(address, &request)).await??;
     let malformed = || std::io::Error::other(format!("no HTTP answer: {answer:?}"));
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.ok_or_else(malformed)?, body.to_owned()))
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> std::io::Result<String> {
+async fn exchange(address: SocketAddr, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

@@ -2,9 +2,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
+mod gate;
 mod image;
 mod relay;
 mod restart;
+mod safety;
+mod scale;
 mod serve;
 
 use std::time::Duration;
@@ -21,6 +24,8 @@ use foresail::io::actuator::docker::{CLONE_LABEL, DockerActuator};
 use foresail::io::actuator::{Actuator, ActuatorError};
 use foresail::io::collector::docker::DockerSource;
 use foresail::io::collector::{MetricsError, MetricsSource};
+use foresail::io::docker::Engine;
+use foresail::io::docker::inventory::Inventory;
 
 use bench::{Bench, eventually, get, publish, ready, report, with_engine};
 use relay::Relay;
@@ -321,8 +326,11 @@ async fn an_engine_that_goes_away_is_found_again() {
         let mut relay = Relay::absent();
         let mut target = bench.target();
         target.host = Some(relay.host());
-        let actuator = DockerActuator::connect(&bench.service, &target).expect("lazy");
-        let source = DockerSource::connect(&target).expect("lazy");
+        // As a service has them: who finds the engine away, finds it away for both.
+        let engine = Engine::new(target.host.as_deref()).expect("well-formed");
+        let inventory = Inventory::follow(engine);
+        let actuator = DockerActuator::on(inventory.clone(), &bench.service, &target);
+        let (actuator, source) = (actuator.expect("lazy"), DockerSource::on(inventory));
         let replicas = [replica(&id)];
         let unavailable = async |words: &str| {
             let errors = [

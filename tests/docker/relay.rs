@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A socket of the test's own, behind which the engine is there or not.
@@ -69,7 +69,7 @@ impl Relay {
 }
 
 /// The engine that the other tests use, too.
-async fn connect() -> Box<dyn Stream> {
+pub async fn connect() -> Box<dyn Stream> {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
     match host.strip_prefix("tcp://") {
         Some(address) => Box::new(TcpStream::connect(address).await.expect("the engine")),

@@ -2,10 +2,12 @@
 //! of time.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use foresail::config::Target;
+use chrono::{TimeDelta, Utc};
+use foresail::config::{Mode, Target};
 use foresail::planner::{Basis, Decision, Signal};
 use foresail::series::Time;
 use nix::sys::signal::{Signal as Unix, kill};
@@ -14,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::bench::{Bench, eventually_within, fetch, get, ready, with_engine};
+use crate::bench::{Bench, eventually_within, fetch, get, ready, send, with_engine};
 
 /// A compressed day: quiet, then a steep peak.
 const DAY: Duration = Duration::from_secs(20);
@@ -95,6 +97,11 @@ pub struct Serve {
 impl Serve {
     /// Serves the service `web`, whose section of the configuration has these `keys`.
     pub async fn start(keys: &str) -> Serve {
+        Serve::start_in(keys, &std::env::temp_dir()).await
+    }
+
+    /// As [`Serve::start`], with a folder for temporary files: in another one it finds no lock file.
+    pub async fn start_in(keys: &str, temporary: &Path) -> Serve {
         let folder = tempfile::tempdir().expect("temporary folder");
         let file = folder.path().join("foresail.toml");
         let store = folder.path().join("data");
@@ -112,6 +119,7 @@ impl Serve {
         let mut child = Command::new(env!("CARGO_BIN_EXE_foresail"))
             .args(["serve", "--config"])
             .arg(&file)
+            .env("TMPDIR", temporary)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -158,6 +166,35 @@ impl Serve {
         assert_eq!(status, 200, "{body}");
         let answer = serde_json::from_str::<serde_json::Value>(&body).expect("JSON");
         serde_json::from_value(answer["decisions"].clone()).expect("decisions")
+    }
+
+    /// Ends it at once, by SIGKILL.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("it ran");
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    pub async fn mode(&self) -> Mode {
+        let (status, body) = fetch(self.api, "/v1/services/web").await.expect("the API answers");
+        assert_eq!(status, 200, "{body}");
+        let answer = serde_json::from_str::<serde_json::Value>(&body).expect("JSON");
+        match answer["mode"].as_str() {
+            Some("act") => Mode::Act,
+            Some("observe") => Mode::Observe,
+            other => panic!("no mode: {other:?}"),
+        }
+    }
+
+    /// Sets the replicas over the planner's head.
+    pub async fn override_replicas(&self, replicas: u32) {
+        let until = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
+        let body = format!(r#"{{"replicas": {replicas}, "until": {until:?}, "reason": "test"}}"#);
+        let path = "/v1/services/web/override";
+        let (status, answer) = send(self.api, "PUT", path, &body).await.expect("the API answers");
+        assert_eq!(status, 200, "{answer}");
     }
 
     pub async fn stop(&mut self) {

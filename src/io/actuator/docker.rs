@@ -9,10 +9,11 @@
 //! of their own where the template has none that its user named. A change of the template reaches
 //! later clones only.
 
+mod readiness;
 mod template;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,27 +22,20 @@ use bollard::models::{
     NetworkConnectRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::{Actuator, ActuatorError};
 use crate::config::DockerTarget;
 use crate::fleet::{ReplicaId, ReplicaReport};
-use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, PATIENCE};
+use crate::io::docker::inventory::Inventory;
+use crate::io::docker::{CHANGE_PATIENCE, Engine, EngineError, LOCK_LABEL, PATIENCE};
 
+use readiness::Readiness;
 pub use template::{CLONE_LABEL, cpu_limit, is_running};
-
-/// Longest wait for a replica to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Docker accepts connections to a published port before the container listens, and then closes
-/// them; one that stays open this long has reached the container.
-const STAYS_OPEN: Duration = Duration::from_millis(200);
 
 /// Containers that are asked at the same time.
 const CONCURRENCY: usize = 16;
@@ -52,6 +46,8 @@ pub struct DockerActuator {
     service: String,
     target: DockerTarget,
     engine: Engine,
+    inventory: Inventory,
+    readiness: Readiness,
     notes: Mutex<Vec<String>>,
 }
 
@@ -74,21 +70,38 @@ impl DockerActuator {
     /// # Errors
     /// [`ActuatorError::Refused`] if the target's label or engine address is malformed.
     pub fn connect(service: &str, target: &DockerTarget) -> Result<DockerActuator, ActuatorError> {
+        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
+        DockerActuator::on(Inventory::follow(engine), service, target)
+    }
+
+    /// As [`DockerActuator::connect`], but shares what others know of the engine's containers.
+    ///
+    /// # Errors
+    /// [`ActuatorError::Refused`] if the target's label is malformed.
+    pub fn on(
+        inventory: Inventory,
+        service: &str,
+        target: &DockerTarget,
+    ) -> Result<DockerActuator, ActuatorError> {
         if target.label.split('=').next().is_none_or(str::is_empty) {
             let reason = format!("`{}` is no container label: write `key=value`", target.label);
             return Err(ActuatorError::Refused(reason));
         }
-        let engine = Engine::new(target.host.as_deref()).map_err(ActuatorError::Refused)?;
         let (service, target) = (service.to_owned(), target.clone());
-        Ok(DockerActuator { service, target, engine, notes: Mutex::default() })
+        let (engine, readiness) = (inventory.engine().clone(), Readiness::default());
+        Ok(DockerActuator {
+            service,
+            target,
+            engine,
+            inventory,
+            readiness,
+            notes: Mutex::default(),
+        })
     }
 
     /// Every container with the label, in any state; oldest first.
     async fn labelled(&self) -> Result<Vec<Container>, EngineError> {
-        let docker = self.engine.docker()?;
-        let filters = HashMap::from([("label", vec![self.target.label.as_str()])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let found = self.engine.call(PATIENCE, docker.list_containers(Some(options))).await?;
+        let found = self.inventory.labelled(&self.target.label).await?;
         let mut containers = found
             .into_iter()
             .filter(|summary| self.carries_label(summary.labels.as_ref()))
@@ -101,7 +114,7 @@ impl DockerActuator {
     }
 
     fn carries_label(&self, labels: Option<&HashMap<String, String>>) -> bool {
-        let Some(labels) = labels else { return false };
+        let Some(labels) = labels.filter(|labels| !is_foreign(labels)) else { return false };
         match self.target.label.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(&self.target.label),
@@ -117,7 +130,7 @@ impl DockerActuator {
     async fn reports(&self) -> Result<Vec<ReplicaReport>, EngineError> {
         let containers = self.labelled().await?;
         let notes = match template_of(&containers) {
-            Some(template) => match self.inspect(&template.id).await {
+            Some(template) => match self.inventory.inspect(&template.id).await {
                 Ok(template) => template::notes(&template, self.target.port),
                 Err(EngineError::Unavailable(reason)) => {
                     return Err(EngineError::Unavailable(reason));
@@ -129,14 +142,22 @@ impl DockerActuator {
         };
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
 
+        self.readiness.retain(|id| containers.iter().any(|container| container.id == *id));
+        let published_on = self.engine.published_on().await;
         let reports = containers.into_iter().filter(is_replica);
-        let reports = stream::iter(reports.map(|container| self.report(container)));
+        let reports = reports.map(|container| self.report(container, published_on));
+        // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
+        let reports = stream::iter(reports.collect::<Vec<_>>());
         let reports = reports.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
         Ok(reports.into_iter().flatten().collect())
     }
 
     /// `None` if the container has gone since it was listed.
-    async fn report(&self, container: Container) -> Result<Option<ReplicaReport>, EngineError> {
+    async fn report(
+        &self,
+        container: Container,
+        published_on: IpAddr,
+    ) -> Result<Option<ReplicaReport>, EngineError> {
         let (id, managed) = (container.id, container.clone);
         let unready = ReplicaReport { id, ready: false, address: None, exited: false, managed };
         match container.state {
@@ -146,13 +167,12 @@ impl DockerActuator {
             }
             _ => {}
         }
-        let seen = match self.inspect(&unready.id).await {
+        let seen = match self.inventory.inspect(&unready.id).await {
             Ok(seen) => seen,
             Err(EngineError::Missing(_)) => return Ok(None),
             Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             Err(_) => return Ok(Some(unready)),
         };
-        let published_on = self.engine.published_on().await;
         let address = template::address(&seen, self.target.port, published_on);
         // Another machine's containers may have the addresses of ours.
         let local = published_on.is_loopback();
@@ -160,7 +180,7 @@ impl DockerActuator {
         let ready = template::is_running(&seen)
             && match (template::healthy(&seen), address) {
                 (Some(healthy), _) => healthy,
-                (None, Some(address)) => accepts(address, own).await,
+                (None, Some(address)) => self.readiness.of(&seen, address, own).await,
                 // Nothing to connect to: a worker without a port is as ready as it gets.
                 (None, None) => template::port(&seen, self.target.port).is_none(),
             };
@@ -228,7 +248,8 @@ impl DockerActuator {
         let docker = self.engine.docker()?;
         let mut attempt = 0;
         loop {
-            let name = format!("{prefix}{}", next.saturating_add(attempt));
+            // In growing steps, past many that others may have taken.
+            let name = format!("{prefix}{}", next.saturating_add((1 << attempt) - 1));
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let request = docker.create_container(Some(options), blueprint.body.clone());
             match self.engine.call(CHANGE_PATIENCE, request).await {
@@ -337,6 +358,13 @@ impl Actuator for DockerActuator {
     }
 }
 
+/// Whether a container is none of a service's whatever other labels it has: the lock, or one that
+/// Compose has run for a single command.
+fn is_foreign(labels: &HashMap<String, String>) -> bool {
+    labels.contains_key(LOCK_LABEL)
+        || labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+}
+
 fn container(summary: ContainerSummary) -> Option<Container> {
     let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
     Some(Container {
@@ -359,30 +387,5 @@ fn is_replica(container: &Container) -> bool {
         State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => true,
         State::CREATED | State::EXITED | State::DEAD => container.clone,
         State::REMOVING | State::EMPTY => false,
-    }
-}
-
-/// Whether the replica accepts connections, at its own address (which tells at once, where it can
-/// be reached) or at the published one.
-async fn accepts(address: SocketAddr, own: Option<SocketAddr>) -> bool {
-    let direct = async {
-        match own {
-            Some(own) => TcpStream::connect(own).await.is_ok(),
-            None => false,
-        }
-    };
-    tokio::select! {
-        true = direct => true,
-        open = stays_open(address) => open,
-    }
-}
-
-/// Whether a connection to `address` is accepted, and not closed at once.
-async fn stays_open(address: SocketAddr) -> bool {
-    let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-    let Ok(Ok(mut stream)) = connect.await else { return false };
-    match tokio::time::timeout(STAYS_OPEN, stream.read(&mut [0])).await {
-        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
-        Err(_) => true,
     }
 }

@@ -22,7 +22,7 @@ pub struct ModeRequest {
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModeAnswer {
-    /// From the next evaluation on.
+    /// From the next evaluation on, or as soon as `note` allows.
     pub mode: Mode,
     /// What the configuration says, and what will be again after a restart.
     pub configured: Mode,
@@ -52,17 +52,20 @@ pub async fn set_mode(
         let message = format!("1 to {MAX_REASON} bytes, or leave it out");
         return Err(ApiError::field("reason", message));
     }
-    service
+    let held_back = service
         .set_mode(request.mode, reason)
+        .await
         .map_err(|another| ApiError::new(Code::AnotherActs, another.to_string()))?;
     let (mode, configured) = (request.mode, service.config().mode);
-    let note = if mode == configured {
-        "as the configuration says".to_string()
-    } else {
-        format!(
+    let mut note = match mode == configured {
+        true => "as the configuration says".to_string(),
+        false => format!(
             "until Foresail is started again: the configuration still says `{}`",
             configured.name()
-        )
+        ),
     };
+    if let Some(reason) = held_back {
+        note += &format!("; not yet: {reason}");
+    }
     Ok(Json(ModeAnswer { mode, configured, note }))
 }

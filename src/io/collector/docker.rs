@@ -1,27 +1,28 @@
-//! I/O: reads what containers use, by the engine's stats API.
+//! I/O: reads what containers use: from the kernel's own files where they can be read, else by the
+//! engine's stats API.
 //!
-//! The engine measures once a second, and an engine older than version 25 answers a single question
-//! only with its next measurement. So each container's stream of measurements stays open, and a
-//! reading is the newest of them.
+//! The files ([`cgroup`]) cost a hundredth of what the engine spends on its answers. They are there
+//! if the engine runs on this machine, and Foresail not in a container.
+
+mod cgroup;
+mod stream;
 
 use std::collections::HashMap;
-use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bollard::Docker;
-use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
-use bollard::query_parameters::{InspectContainerOptions, StatsOptionsBuilder};
+use bollard::models::ContainerInspectResponse;
 use chrono::Utc;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use futures_util::{StreamExt, TryStreamExt, stream as streams};
 
+use self::cgroup::Files;
+use self::stream::Stream;
 use super::{MetricsError, MetricsSource, Reading};
 use crate::config::DockerTarget;
 use crate::fleet::{Replica, ReplicaId};
 use crate::io::actuator::docker::{cpu_limit, is_running};
-use crate::io::docker::{Engine, EngineError, PATIENCE};
+use crate::io::docker::inventory::Inventory;
+use crate::io::docker::{Engine, EngineError};
 use crate::series::Time;
 
 /// Containers that are asked at the same time.
@@ -30,15 +31,17 @@ const CONCURRENCY: usize = 16;
 /// The containers of one engine.
 #[derive(Debug)]
 pub struct DockerSource {
-    engine: Engine,
-    streams: Mutex<HashMap<ReplicaId, Stream>>,
+    inventory: Inventory,
+    /// Whether files are looked for.
+    files: bool,
+    meters: Mutex<HashMap<ReplicaId, Meter>>,
 }
 
-/// The measurements of one container.
+/// Where the measurements of one container come from.
 #[derive(Debug)]
-struct Stream {
-    newest: watch::Receiver<Option<Usage>>,
-    task: AbortOnDropHandle<()>,
+enum Meter {
+    Files(Files),
+    Stream(Stream),
 }
 
 /// One measurement.
@@ -56,223 +59,103 @@ impl DockerSource {
     /// [`MetricsError::Unavailable`] if the engine's address is malformed.
     pub fn connect(target: &DockerTarget) -> Result<DockerSource, MetricsError> {
         let engine = Engine::new(target.host.as_deref()).map_err(MetricsError::Unavailable)?;
-        Ok(DockerSource { engine, streams: Mutex::default() })
+        Ok(DockerSource::on(Inventory::follow(engine)))
     }
 
-    /// The newest measurement of each replica; opens and closes streams so that there is one for
-    /// each.
-    fn newest(&self, replicas: &[Replica]) -> Result<Vec<Option<Usage>>, EngineError> {
-        let docker = self.engine.docker()?;
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|id, stream| {
-            !stream.task.is_finished() && replicas.iter().any(|replica| replica.id == *id)
-        });
-        let newest = replicas.iter().map(|Replica { id, .. }| {
-            let stream = streams.entry(id.clone()).or_insert_with(|| open(docker.clone(), id));
-            *stream.newest.borrow()
-        });
-        Ok(newest.collect())
+    /// Shares what others know of the engine's containers.
+    pub fn on(inventory: Inventory) -> DockerSource {
+        DockerSource { inventory, files: true, meters: Mutex::default() }
     }
 
-    /// `None` for a container that is gone, does not run, or was not measured yet.
-    async fn reading(
+    /// Asks the engine alone, as where the kernel's files cannot be read.
+    pub fn without_files(self) -> DockerSource {
+        DockerSource { files: false, ..self }
+    }
+
+    /// `None` for a container that is gone or does not run.
+    async fn running(
         &self,
         replica: &ReplicaId,
-        usage: Option<Usage>,
-    ) -> Result<Option<Reading>, EngineError> {
-        let docker = self.engine.docker()?;
-        let request = docker.inspect_container(replica, None::<InspectContainerOptions>);
-        let seen = match self.engine.call(PATIENCE, request).await {
-            Ok(seen) => seen,
-            Err(EngineError::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+    ) -> Result<Option<Arc<ContainerInspectResponse>>, EngineError> {
+        match self.inventory.inspect(replica).await {
+            Ok(seen) => Ok(Some(seen).filter(|seen| is_running(seen))),
+            Err(EngineError::Unavailable(reason)) => Err(EngineError::Unavailable(reason)),
             Err(error) => {
                 tracing::debug!(%replica, %error, "container left out");
-                return Ok(None);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The newest measurement of each running container; those that were not measured yet are left
+    /// out. Keeps one meter for each.
+    fn measure(
+        &self,
+        running: &[(&ReplicaId, Arc<ContainerInspectResponse>)],
+    ) -> Result<Vec<Reading>, EngineError> {
+        let docker = self.inventory.engine().docker()?;
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = |id: &ReplicaId| running.iter().any(|(running, _)| *running == id);
+        meters.retain(|id, meter| runs(id) && !meter.has_ended());
+        let meter = |id: &ReplicaId, seen: &ContainerInspectResponse| {
+            let pid = seen.state.as_ref().and_then(|state| state.pid).filter(|_| self.files);
+            match pid.and_then(|pid| Files::of(pid, id)) {
+                Some(files) => Meter::Files(files),
+                None => Meter::Stream(Stream::open(docker.clone(), id)),
             }
         };
-        let usage = usage.filter(|_| is_running(&seen));
-        Ok(usage.map(|Usage { time, cpu_seconds_total, memory_bytes }| Reading {
-            replica: replica.clone(),
-            time,
-            cpu_seconds_total,
-            memory_bytes,
-            cpu_limit: cpu_limit(&seen),
-        }))
+        let mut readings = Vec::with_capacity(running.len());
+        for (id, seen) in running {
+            let known = meters.entry((*id).clone()).or_insert_with(|| meter(id, seen));
+            let usage = match known {
+                Meter::Files(files) => files.read(Utc::now()),
+                Meter::Stream(stream) => stream.newest(),
+            };
+            match (usage, known) {
+                (Some(Usage { time, cpu_seconds_total, memory_bytes }), _) => {
+                    let (replica, cpu_limit) = ((*id).clone(), cpu_limit(seen));
+                    readings.push(Reading {
+                        replica,
+                        time,
+                        cpu_seconds_total,
+                        memory_bytes,
+                        cpu_limit,
+                    });
+                }
+                // The container has ended; if it runs again they are looked for again.
+                (None, Meter::Files(_)) => drop(meters.remove(*id)),
+                (None, Meter::Stream(_)) => {}
+            }
+        }
+        Ok(readings)
+    }
+}
+
+impl Meter {
+    fn has_ended(&self) -> bool {
+        matches!(self, Meter::Stream(stream) if stream.has_ended())
     }
 }
 
 impl MetricsSource for DockerSource {
-    /// A container is left out until its first measurement, that is for about a second, and a
-    /// reading repeats the one before, with its time, until the engine measures again.
+    /// By the engine, a container is left out until its first measurement, that is for about a
+    /// second, and a reading repeats the one before, with its time, until the engine measures again.
     fn read<'a>(
         &'a self,
         replicas: &'a [Replica],
     ) -> BoxFuture<'a, Result<Vec<Reading>, MetricsError>> {
-        Box::pin(async {
-            let newest = self.newest(replicas)?;
-            let readings = replicas.iter().zip(newest);
-            let readings = readings.map(|(replica, usage)| self.reading(&replica.id, usage));
+        Box::pin(async move {
+            let ids = replicas.iter().map(|replica| &replica.id);
+            let inspected = ids.map(|id| async move { Ok((id, self.running(id).await?)) });
             // Collected first: the compiler cannot prove a lazy chain of them to be `Send`.
-            let readings = stream::iter(readings.collect::<Vec<_>>());
-            let readings = readings.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?;
-            Ok(readings.into_iter().flatten().collect())
+            let inspected = streams::iter(inspected.collect::<Vec<_>>());
+            let inspected: Vec<_> =
+                inspected.buffered(CONCURRENCY).try_collect().await.map_err(|error| {
+                    let error: EngineError = error;
+                    MetricsError::from(error)
+                })?;
+            let running = inspected.into_iter().filter_map(|(id, seen)| Some((id, seen?)));
+            Ok(self.measure(&running.collect::<Vec<_>>())?)
         })
-    }
-}
-
-/// Follows the measurements of a container until it stops, the engine goes away or the stream is
-/// dropped.
-fn open(docker: Docker, id: &ReplicaId) -> Stream {
-    let (sender, newest) = watch::channel(None);
-    let id = id.clone();
-    let task = tokio::spawn(async move {
-        let options = StatsOptionsBuilder::new().stream(true).build();
-        let mut stats = pin!(docker.stats(&id, Some(options)));
-        // An error ends the stream; the next reading opens another, and says what is wrong.
-        while let Ok(Some(stats)) = stats.try_next().await {
-            if let Some(usage) = usage(&stats, Utc::now()) {
-                sender.send_replace(Some(usage));
-            }
-        }
-    });
-    Stream { newest, task: AbortOnDropHandle::new(task) }
-}
-
-/// What arrived at `arrived`; `None` if the container does not run. The engine's time of the
-/// measurement counts where it is given: on a busy machine an answer is late, now more, now less.
-fn usage(stats: &ContainerStatsResponse, arrived: Time) -> Option<Usage> {
-    let cpu_seconds_total = cpu_seconds(stats)?;
-    let time = stats.read.as_ref().and_then(|read| read.parse().ok()).unwrap_or(arrived);
-    let memory_bytes = stats.memory_stats.as_ref().map_or(0, memory_bytes);
-    Some(Usage { time, cpu_seconds_total, memory_bytes })
-}
-
-/// CPU seconds since the container started; `None` if it does not run.
-fn cpu_seconds(stats: &ContainerStatsResponse) -> Option<f64> {
-    let cpu = stats.cpu_stats.as_ref()?;
-    // A stopped container answers with zeros and without the host's counter.
-    cpu.system_cpu_usage.filter(|usage| *usage > 0)?;
-    let nanoseconds = cpu.cpu_usage.as_ref()?.total_usage.filter(|usage| *usage > 0)?;
-    Some(nanoseconds as f64 / 1e9)
-}
-
-/// Memory in use without the page cache that the kernel would give back, as `docker stats` shows
-/// it.
-fn memory_bytes(memory: &ContainerMemoryStats) -> u64 {
-    let detail = memory.stats.as_ref();
-    // Version 1 of cgroups has both keys, and `inactive_file` without the children's share.
-    let inactive = ["total_inactive_file", "inactive_file"];
-    let inactive = inactive.iter().find_map(|key| detail?.get(*key)).copied().unwrap_or(0);
-    memory.usage.unwrap_or(0).saturating_sub(inactive)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_leaves_reclaimable_cache_out() {
-        let check = |usage: Option<u64>, detail: &[(&str, u64)], expected: u64| {
-            let stats = detail.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
-            let memory = ContainerMemoryStats { usage, stats: Some(stats), ..Default::default() };
-            assert_eq!(memory_bytes(&memory), expected, "{usage:?} {detail:?}");
-        };
-        // cgroups 2; then 1, where the total counts.
-        check(Some(100), &[("inactive_file", 30), ("anon", 5)], 70);
-        check(Some(100), &[("inactive_file", 30), ("total_inactive_file", 40)], 60);
-        check(Some(100), &[], 100);
-        // More cache than usage: the counters are not read at one instant.
-        check(Some(10), &[("inactive_file", 30)], 0);
-        check(None, &[], 0);
-        assert_eq!(memory_bytes(&ContainerMemoryStats::default()), 0);
-    }
-
-    /// Feeds an answer of the stats API; gives CPU seconds and bytes.
-    fn check(answer: &str, expected: Option<(f64, u64)>) {
-        let stats = serde_json::from_str(answer).expect("stats");
-        let usage = usage(&stats, Time::UNIX_EPOCH);
-        let found = usage.map(|usage| (usage.cpu_seconds_total, usage.memory_bytes));
-        assert_eq!(found, expected, "{answer}");
-    }
-
-    /// As version 20.10 of the engine answers on cgroups 1; what is not read is left out here.
-    #[test]
-    fn a_recorded_answer_on_cgroups_1() {
-        let answer = r#"{
-            "cpu_stats": {
-                "cpu_usage": {
-                    "total_usage": 48685112, "percpu_usage": [737563, 47947549],
-                    "usage_in_kernelmode": 30000000, "usage_in_usermode": 10000000
-                },
-                "system_cpu_usage": 29127230000000, "online_cpus": 2,
-                "throttling_data": {"periods": 5, "throttled_periods": 0, "throttled_time": 0}
-            },
-            "memory_stats": {
-                "usage": 89313280, "max_usage": 89645056,
-                "stats": {
-                    "cache": 81031168, "rss": 7475200,
-                    "active_file": 356352, "inactive_file": 80674816,
-                    "total_cache": 81031168, "total_rss": 7475200,
-                    "total_active_file": 356352, "total_inactive_file": 80674816
-                },
-                "limit": 25276510208
-            }
-        }"#;
-        // 89 313 280 - 80 674 816: rss and active_file, and 807 KiB that the kernel holds for it.
-        check(answer, Some((0.048685112, 8_638_464)));
-    }
-
-    /// As the engine answers on cgroups 2: no `percpu_usage`, no `max_usage`, and the keys of
-    /// `memory.stat`, none of which begins with `total_`. CPU time comes in whole microseconds.
-    #[test]
-    fn an_answer_on_cgroups_2() {
-        let answer = r#"{
-            "cpu_stats": {
-                "cpu_usage": {
-                    "total_usage": 3955663822000,
-                    "usage_in_kernelmode": 1861115782000, "usage_in_usermode": 2094548040000
-                },
-                "system_cpu_usage": 8303217570000000, "online_cpus": 4,
-                "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0}
-            },
-            "memory_stats": {
-                "usage": 20103168,
-                "stats": {
-                    "anon": 7581696, "file": 11812864, "file_mapped": 7053312,
-                    "active_anon": 8192, "inactive_anon": 7573504,
-                    "active_file": 5144576, "inactive_file": 6668288,
-                    "slab": 483328, "slab_reclaimable": 280000, "slab_unreclaimable": 203328,
-                    "pgfault": 9210, "workingset_refault_file": 12
-                },
-                "limit": 11409297408
-            }
-        }"#;
-        // 3 955 663 822 us; 20 103 168 - 6 668 288.
-        check(answer, Some((3_955.663_822, 13_434_880)));
-    }
-
-    #[test]
-    fn the_engine_tells_when_it_measured() {
-        let arrived = Time::UNIX_EPOCH + std::time::Duration::from_secs(9);
-        let check = |read: &str, expected_ms: i64| {
-            let cpu = r#""cpu_usage":{"total_usage":7},"system_cpu_usage":7"#;
-            let answer = format!(r#"{{{read}"cpu_stats":{{{cpu}}}}}"#);
-            let stats = serde_json::from_str(&answer).expect("stats");
-            let usage = usage(&stats, arrived).expect("it runs");
-            assert_eq!(usage.time.timestamp_millis(), expected_ms, "{answer}");
-        };
-        check(r#""read":"1970-01-01T00:00:08.250123456Z","#, 8_250);
-        check(r#""read":"soon","#, 9_000);
-        check("", 9_000);
-    }
-
-    #[test]
-    fn what_does_not_run_is_not_measured() {
-        // As recorded for a stopped container, with either version.
-        let cpu = r#""cpu_usage":{"total_usage":0,"usage_in_kernelmode":0}"#;
-        check(&format!(r#"{{"cpu_stats":{{{cpu}}},"memory_stats":{{}}}}"#), None);
-        check(r#"{"cpu_stats":{"cpu_usage":{"total_usage":7}}}"#, None);
-        check(r#"{"cpu_stats":{"system_cpu_usage":7}}"#, None);
-        check("{}", None);
     }
 }

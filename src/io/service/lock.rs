@@ -1,62 +1,139 @@
-//! I/O: at most one Foresail acts on a target of this machine; a second one detects the first and
-//! only observes.
+//! I/O: at most one Foresail acts on a target; any other that reaches the same engine only
+//! observes, says why, and takes over when the first is gone.
+//!
+//! A lock file decides between the processes of one machine, at once; an entry on the engine
+//! ([`engine`]) decides between all others, by a [`lease`].
 
-use std::fs::{File, TryLockError};
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod engine;
+mod file;
+mod lease;
 
-use crate::config::Target;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// Held for as long as this process acts; the system releases it when the process ends, however it
-/// ends.
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::engine::Place;
+use self::file::{FileLock, Try};
+use self::lease::{BEAT, Lease};
+use super::Shared;
+use crate::config::{Mode, Target};
+
+/// Whether this process may act on one target. The lock is released when the last clone is dropped.
+#[derive(Debug, Clone)]
 pub struct ActorLock {
-    _file: Option<File>,
+    /// `None` for child processes, which nobody else has.
+    contest: Option<Arc<Mutex<Contest>>>,
+    _release: Arc<DropGuard>,
 }
 
-/// `None` if another process acts on the same target. Child processes need no lock: nobody else has
-/// them.
-pub fn acquire(service: &str, target: &Target) -> Option<ActorLock> {
-    let Target::Docker(docker) = target else { return Some(ActorLock { _file: None }) };
-    let mut hasher = DefaultHasher::new();
-    (&docker.host, &docker.label).hash(&mut hasher);
-    let path = std::env::temp_dir().join(format!("foresail-{:016x}.lock", hasher.finish()));
-    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
-        Ok(file) => file,
-        Err(error) => {
-            tracing::warn!(service, path = %path.display(), %error, "no lock against a second actor");
-            return Some(ActorLock { _file: None });
+#[derive(Debug)]
+struct Contest {
+    lease: Lease,
+    /// Who holds the lock file, if another process of this machine does.
+    neighbour: Option<String>,
+}
+
+impl ActorLock {
+    /// Why this process must not act now; `None` if it may.
+    pub fn refusal(&self) -> Option<String> {
+        let contest = locked(self.contest.as_ref()?);
+        match &contest.neighbour {
+            Some(id) => Some(format!(
+                "another Foresail (process {id} on this machine) acts: only observing"
+            )),
+            None => contest.lease.refusal(Instant::now()),
         }
+    }
+
+    /// Whether another process was seen to hold it.
+    pub fn rival(&self) -> bool {
+        let Some(contest) = &self.contest else { return false };
+        let contest = locked(contest);
+        contest.neighbour.is_some() || contest.lease.watches()
+    }
+}
+
+/// Contends for the lock of the service's target as long as the service is to act. Runs on `tasks`
+/// until the lock is dropped, and takes the entry off the engine then.
+pub fn keep(shared: &Arc<Shared>, tasks: &TaskTracker) -> ActorLock {
+    let stop = CancellationToken::new();
+    let _release = Arc::new(stop.clone().drop_guard());
+    let place = match &shared.config.target {
+        Target::Process(_) => return ActorLock { contest: None, _release },
+        Target::Docker(docker) => Place::new(docker.host.as_deref(), vec![docker.label.clone()]),
     };
-    match file.try_lock() {
-        Ok(()) => Some(ActorLock { _file: Some(file) }),
-        Err(TryLockError::WouldBlock) => None,
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!(service, path = %path.display(), %error, "no lock against a second actor");
-            Some(ActorLock { _file: None })
+    let contest = Arc::new(Mutex::new(Contest { lease: Lease::new(), neighbour: None }));
+    match place {
+        Ok(place) => {
+            tasks.spawn(contend(shared.clone(), place, contest.clone(), stop));
         }
+        // The actuator has refused the same address before.
+        Err(reason) => tracing::error!(service = shared.config.name, reason, "no lock"),
+    }
+    ActorLock { contest: Some(contest), _release }
+}
+
+async fn contend(
+    shared: Arc<Shared>,
+    place: Place,
+    contest: Arc<Mutex<Contest>>,
+    stop: CancellationToken,
+) {
+    let path = file::path(place.address(), &place.name());
+    let mut file = Try::Impossible;
+    loop {
+        if shared.state().mode == Mode::Act {
+            if !matches!(file, Try::Held(_)) {
+                file = file::acquire(&path);
+            }
+            round(&place, &contest, &file).await;
+        } else {
+            release(&place, &contest).await;
+            file = Try::Impossible;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(BEAT) => {}
+        }
+    }
+    release(&place, &contest).await;
+}
+
+/// Asks until there is nothing to do before the next beat.
+async fn round(place: &Place, contest: &Mutex<Contest>, file: &Try) {
+    let (mark, neighbour) = match file {
+        Try::Held(FileLock { mark, .. }) => (Some(mark.as_str()), None),
+        Try::Other(id) => (None, Some(id.clone())),
+        Try::Impossible => (None, None),
+    };
+    let wait = neighbour.is_some();
+    locked(contest).neighbour = neighbour;
+    let mut again = !wait;
+    while again {
+        let request = locked(contest).lease.request();
+        let sent = Instant::now();
+        let answer = place.ask(request, mark).await;
+        again = locked(contest).lease.answer(sent, Instant::now(), answer);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::DockerTarget;
-    use std::time::Duration;
-
-    #[test]
-    fn the_second_actor_on_an_engine_and_label_is_refused_until_the_first_is_gone() {
-        let target = |label: &str| {
-            Target::Docker(DockerTarget {
-                label: format!("{label}={}", std::process::id()),
-                host: None,
-                port: None,
-                stop_timeout: Duration::from_secs(1),
-            })
-        };
-        let first = acquire("web", &target("a"));
-        assert!(first.is_some());
-        assert!(acquire("web", &target("a")).is_none());
-        assert!(acquire("web", &target("b")).is_some());
-        drop(first);
-        assert!(acquire("web", &target("a")).is_some());
+/// Gives up what is held, so that others need not wait until it is stale.
+async fn release(place: &Place, contest: &Mutex<Contest>) {
+    let lease = {
+        let mut contest = locked(contest);
+        contest.neighbour = None;
+        std::mem::replace(&mut contest.lease, Lease::new())
+    };
+    if let Some(id) = lease.held()
+        && let Err(error) = place.remove(id).await
+    {
+        tracing::warn!(%error, "the lock against a second Foresail stays on the engine");
     }
+}
+
+/// A panic in another holder leaves a contest whose fields are still consistent.
+fn locked(contest: &Mutex<Contest>) -> MutexGuard<'_, Contest> {
+    contest.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::lock::{self, ActorLock};
 use super::{Service, Shared, blocking};
 use crate::balancer;
 use crate::fleet::Command;
@@ -38,6 +39,7 @@ pub(super) async fn run(
     let shared = service.shared.clone();
     let evaluation = shared.config.settings.evaluation_interval;
     let mut next_evaluation = next_boundary(Utc::now(), evaluation);
+    let lock = lock::keep(&shared, &tasks);
     loop {
         let tick = next_boundary(Utc::now(), shared.config.sample_interval);
         tokio::select! {
@@ -45,10 +47,14 @@ pub(super) async fn run(
             () = tokio::time::sleep(until(tick)) => {}
         }
         read(&shared, &target).await;
+        {
+            let mut state = shared.state();
+            (state.held_back, state.rival) = (lock.refusal(), lock.rival());
+        }
         if tick >= next_evaluation {
             let boundary = next_boundary(tick, evaluation) - delta(evaluation);
             next_evaluation = boundary + delta(evaluation);
-            evaluate(&service, &target, boundary, &tasks);
+            evaluate(&service, &target, &lock, boundary, &tasks);
         }
         publish(&shared);
     }
@@ -81,7 +87,7 @@ async fn read(shared: &Arc<Shared>, target: &Target) {
     }
 }
 
-fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) {
+fn evaluate(service: &Service, target: &Target, lock: &ActorLock, now: Time, tasks: &TaskTracker) {
     let shared = &service.shared;
     let arrivals = shared
         .config
@@ -98,7 +104,7 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
         tracing::warn!(service = shared.config.name, %error, "demand not kept");
     }
     for command in evaluation.commands {
-        carry_out(shared, target, command, now, tasks);
+        carry_out(shared, target, lock, command, now, tasks);
     }
     let follower = service.clone();
     tasks.spawn(async move { follower.follow().await });
@@ -113,9 +119,11 @@ fn evaluate(service: &Service, target: &Target, now: Time, tasks: &TaskTracker) 
     }
 }
 
+/// Each command keeps the lock until it is done.
 fn carry_out(
     shared: &Arc<Shared>,
     target: &Target,
+    lock: &ActorLock,
     command: Command,
     ordered: Time,
     tasks: &TaskTracker,
@@ -124,7 +132,9 @@ fn carry_out(
         Command::Start { count } => {
             for _ in 0..count {
                 let (shared, actuator) = (shared.clone(), target.actuator.clone());
+                let lock = lock.clone();
                 tasks.spawn(async move {
+                    let _lock = lock;
                     let outcome = actuator.start().await.map_err(|e| e.to_string());
                     shared.state().started(ordered, Utc::now(), outcome);
                 });
@@ -132,7 +142,9 @@ fn carry_out(
         }
         Command::Stop { replica } => {
             let (shared, actuator) = (shared.clone(), target.actuator.clone());
+            let lock = lock.clone();
             tasks.spawn(async move {
+                let _lock = lock;
                 let outcome = actuator.stop(&replica).await.map_err(|e| e.to_string());
                 shared.state().stopped(&replica, Utc::now(), outcome);
             });

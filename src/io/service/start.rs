@@ -15,15 +15,17 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions, lock};
+use super::{Service, Services, Shared, blocking, calendar, decisions};
 use crate::balancer;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
 use crate::io::actuator::process::ProcessActuator;
 use crate::io::artifact::in_use;
 use crate::io::calendar::Watch;
 use crate::io::collector::docker::DockerSource;
+use crate::io::docker::Engine;
+use crate::io::docker::inventory::Inventory;
 use crate::io::store::{Store, StoreError, demand_series};
 use crate::io::{api, proxy};
 
@@ -66,6 +68,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let api_listener = listen("api.listen".into(), config.api.listen).await?;
     let api_address = api_listener.local_addr().unwrap_or(config.api.listen);
 
+    let mut engines = Engines::default();
     let mut prepared = Vec::new();
     for settings in config.services.values() {
         let proxy = match &settings.balancer {
@@ -75,15 +78,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             }
             None => None,
         };
-        let target = connect(settings)?;
-        let lock = match settings.mode {
-            Mode::Act => lock::acquire(&settings.name, &settings.target),
-            Mode::Observe => None,
-        };
-        if settings.mode == Mode::Act && lock.is_none() {
-            tracing::warn!(service = settings.name, "another Foresail acts on it: only observing");
-        }
-        let service = restore(&config, settings, lock, &store, proxy.as_ref()).await?;
+        let target = connect(settings, &mut engines)?;
+        let service = restore(&config, settings, &store, proxy.as_ref()).await?;
         prepared.push((service, target, proxy));
     }
 
@@ -147,7 +143,10 @@ async fn listen(key: String, address: SocketAddr) -> Result<TcpListener, StartEr
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { key, address, error })
 }
 
-fn connect(settings: &config::Service) -> Result<Target, StartError> {
+/// What is known of each engine, by its address; shared by the services on it.
+type Engines = BTreeMap<Option<String>, Inventory>;
+
+fn connect(settings: &config::Service, engines: &mut Engines) -> Result<Target, StartError> {
     match &settings.target {
         config::Target::Process(process) => {
             let actuator = ProcessActuator::new(&settings.name, process);
@@ -157,9 +156,18 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
         config::Target::Docker(docker) => {
             let refused =
                 |reason: String| StartError::Target { service: settings.name.clone(), reason };
-            let actuator = DockerActuator::connect(&settings.name, docker)
+            let inventory = match engines.get(&docker.host) {
+                Some(inventory) => inventory.clone(),
+                None => {
+                    let engine = Engine::new(docker.host.as_deref()).map_err(refused)?;
+                    let inventory = Inventory::follow(engine);
+                    engines.insert(docker.host.clone(), inventory.clone());
+                    inventory
+                }
+            };
+            let actuator = DockerActuator::on(inventory.clone(), &settings.name, docker)
                 .map_err(|e| refused(e.to_string()))?;
-            let metrics = DockerSource::connect(docker).map_err(|e| refused(e.to_string()))?;
+            let metrics = DockerSource::on(inventory);
             Ok(Target { actuator: Arc::new(actuator), metrics: Arc::new(metrics) })
         }
     }
@@ -169,12 +177,10 @@ fn connect(settings: &config::Service) -> Result<Target, StartError> {
 async fn restore(
     config: &Config,
     settings: &config::Service,
-    lock: Option<lock::ActorLock>,
     store: &Arc<Store>,
     proxy: Option<&TcpListener>,
 ) -> Result<Service, StartError> {
-    let mode = if lock.is_some() { Mode::Act } else { Mode::Observe };
-    let mut state = State::new(settings.clone(), mode);
+    let mut state = State::new(settings.clone(), settings.mode);
     let folder = config.store.path.join(&settings.name).join("decisions");
     let (store_, models, name) =
         (store.clone(), config.store.models.clone(), settings.name.clone());
@@ -224,7 +230,6 @@ async fn restore(
         balancer: watch::Sender::new(balancer),
         store_failures: AtomicU64::new(0),
         proxy_address: proxy.and_then(|l| l.local_addr().ok()),
-        actor: Mutex::new(lock),
     };
     Ok(Service { shared: Arc::new(shared) })
 }

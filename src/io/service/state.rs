@@ -6,6 +6,7 @@
 
 mod learning;
 mod shown;
+mod switched;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,10 +40,14 @@ const READ_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 pub(super) struct State {
     pub config: config::Service,
-    /// The configured one, `observe` while another Foresail acts, or what was asked for since.
+    /// What the user wants.
     pub mode: Mode,
     /// That it was asked for, where the configuration says otherwise.
     mode_note: Option<String>,
+    /// Why this process must not act although its mode is `act`: another Foresail does.
+    pub held_back: Option<String>,
+    /// Whether that other one is seen to act.
+    pub rival: bool,
     pub autoscaler: Autoscaler,
     pub fleet: Fleet,
     pub override_: Option<Override>,
@@ -84,6 +89,8 @@ impl State {
         State {
             mode,
             mode_note: None,
+            held_back: None,
+            rival: false,
             autoscaler: Autoscaler::new(config.settings.clone()),
             fleet: Fleet::new(config.fleet.clone()),
             override_: None,
@@ -220,14 +227,6 @@ impl State {
         Evaluation { row, commands }
     }
 
-    /// Nobody who observes stops a replica, so those that drain are taken back then.
-    pub fn switch(&mut self, now: Time, mode: Mode, note: Option<String>) {
-        (self.mode, self.mode_note) = (mode, note);
-        if mode == Mode::Observe {
-            self.fleet.keep_draining(now);
-        }
-    }
-
     /// What would be decided at `now`; changes nothing.
     pub fn preview(&self, now: Time) -> Decision {
         let mut decision = self.autoscaler.preview(now, &self.last);
@@ -279,7 +278,7 @@ impl State {
     }
 
     fn commands(&mut self, now: Time, desired: u32) -> Vec<Command> {
-        if self.mode == Mode::Observe || self.reads.failure().is_some() {
+        if self.effective_mode() == Mode::Observe || self.reads.failure().is_some() {
             return Vec::new();
         }
         let current = self.fleet.current_replicas();

@@ -59,10 +59,10 @@ fn replica(id: &str, phase: Phase, seconds: i64) -> ReplicaView {
         id: id.into(),
         phase,
         since,
-        created: since,
         address: Some(([10, 0, 0, 7], 8000).into()),
         in_flight: 3,
         managed: phase != Phase::Ready,
+        ..snapshot().replicas[0].clone()
     };
     ReplicaView { replica, weight: if phase == Phase::Ready { 1.0 } else { 0.4 } }
 }

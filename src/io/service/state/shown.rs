@@ -7,6 +7,7 @@ use super::super::Snapshot;
 use super::super::back_off::BackOff;
 use super::State;
 use crate::balancer;
+use crate::config::Mode;
 use crate::fleet::{Phase, Replica};
 use crate::io::artifact::catalog::ModelInfo;
 use crate::series::Time;
@@ -20,8 +21,14 @@ impl State {
         let unread = next_try("replicas cannot be read", &self.reads);
         let unstarted = next_try("no replica can be started", &self.starts);
         let failed = unread.into_iter().chain(unstarted).chain(self.calendar.error.clone());
-        let target = failed.chain(self.actuator_notes.iter().cloned());
+        let held_back = self.held_back.iter().filter(|_| self.mode == Mode::Act).cloned();
+        let target = failed.chain(held_back).chain(self.actuator_notes.iter().cloned());
         target.chain(self.model_notes()).chain(self.mode_note.clone()).collect()
+    }
+
+    /// `act` only while no other Foresail does.
+    pub fn effective_mode(&self) -> Mode {
+        if self.held_back.is_some() { Mode::Observe } else { self.mode }
     }
 
     pub fn snapshot(&self, now: Time, balancer: &balancer::Snapshot) -> Snapshot {
@@ -32,7 +39,7 @@ impl State {
         let notes = self.autoscaler.notes();
         Snapshot {
             time: now,
-            mode: self.mode,
+            mode: self.effective_mode(),
             demand: self.last.demand.map(|d| d.demand),
             capacity: self.capacity,
             replicas: self.fleet.replicas().cloned().collect(),

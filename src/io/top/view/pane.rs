@@ -15,7 +15,7 @@ use super::{ALARM, BOLD, GREY, unit};
 use crate::fleet::Phase;
 use crate::io::api::view::{ReplicaView, ServiceDetail};
 use crate::io::artifact::catalog::ModelInfo;
-use crate::planner::{Basis, Decision, Limit, Signal};
+use crate::planner::{Basis, Decision, Signal};
 use crate::series::Time;
 
 /// Draws a tab, from line `scroll` on.
@@ -99,7 +99,7 @@ fn reasons(decision: &Decision, detail: &ServiceDetail) -> Vec<Line<'static>> {
     });
     lines.extend(rules);
     let limits = decision.limits.iter().map(|applied| {
-        let (limit, before, after) = (limit(applied.limit), applied.before, applied.after);
+        let (limit, before, after) = (applied.limit.name(), applied.before, applied.after);
         line(format!("limit {limit}: {before} to {after}, {}", applied.reason))
     });
     lines.extend(limits);
@@ -115,18 +115,6 @@ fn basis(basis: Basis) -> &'static str {
         Basis::Forecast => "by forecast",
         Basis::Reactive => "by the reactive rule",
         Basis::Hold => "held",
-    }
-}
-
-fn limit(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Tolerance => "tolerance",
-        Limit::Stabilization => "stabilization",
-        Limit::RateLimit => "rate limit",
-        Limit::Schedule => "schedule",
-        Limit::MinReplicas => "minimum",
-        Limit::MaxReplicas => "maximum",
-        Limit::Override => "override",
     }
 }
 
