@@ -145,17 +145,18 @@ async fn keys_on_a_terminal_change_a_running_service() {
     let url = world.url("");
     let top = format!("exec {FORESAIL} top --interval 100ms --url {url}");
     let mut terminal = Terminal::start(&script, &format!("({top})"));
-    terminal.until("connected").await;
-    terminal.until("replicas wanted").await;
-    terminal.press("o2\r");
-    terminal.until("for how long?").await;
-    terminal.press("\r");
+    // Drawn once everything is known. Later pictures send only what differs from the one before, so
+    // what the keys did is read over the API.
+    terminal.until("[decision]").await;
+    terminal.press("o2\r\r");
     let held = |_, body: &Value| body["override"]["replicas"] == 2;
     let detail = world.until("/v1/services/web", held).await;
     assert_eq!(detail["override"]["reason"], "set in foresail top");
-    terminal.until("2 replicas until ").await;
-    terminal.press("d");
-    world.until("/v1/services/web", |_, body| body["override"].is_null()).await;
+    // There is nothing to end before the view has read of it.
+    while !world.get("/v1/services/web").await.1["override"].is_null() {
+        terminal.press("d");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     terminal.press("my");
     world.until("/v1/services/web", |_, body| body["mode"] == "observe").await;
     terminal.press("\tq");
@@ -163,7 +164,7 @@ async fn keys_on_a_terminal_change_a_running_service() {
 
     // A signal ends it as well, and gives the terminal back.
     let terminal = Terminal::start(&script, &format!("sh -c 'echo pid=$$.; {top}'"));
-    terminal.until("connected").await;
+    terminal.until("[decision]").await;
     let text = terminal.text();
     let pid = text.split("pid=").nth(1).and_then(|rest| rest.split('.').next()).expect("a pid");
     let killed = Command::new("kill").args(["-TERM", pid]).status().expect("kill runs");

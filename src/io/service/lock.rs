@@ -38,20 +38,23 @@ struct Contest {
 impl ActorLock {
     /// Why this process must not act now; `None` if it may.
     pub fn refusal(&self) -> Option<String> {
-        let contest = locked(self.contest.as_ref()?);
-        match &contest.neighbour {
+        locked(self.contest.as_ref()?).refusal()
+    }
+}
+
+impl Contest {
+    fn refusal(&self) -> Option<String> {
+        match &self.neighbour {
             Some(id) => Some(format!(
                 "another Foresail (process {id} on this machine) acts: only observing"
             )),
-            None => contest.lease.refusal(Instant::now()),
+            None => self.lease.refusal(Instant::now()),
         }
     }
 
     /// Whether another process was seen to hold it.
-    pub fn rival(&self) -> bool {
-        let Some(contest) = &self.contest else { return false };
-        let contest = locked(contest);
-        contest.neighbour.is_some() || contest.lease.watches()
+    fn rival(&self) -> bool {
+        self.neighbour.is_some() || self.lease.watches()
     }
 }
 
@@ -92,6 +95,15 @@ async fn contend(
         } else {
             release(&place, &contest).await;
             file = Try::Impossible;
+        }
+        // Told at once: whoever has just asked for the mode `act` waits for it.
+        let (held_back, rival) = {
+            let contest = locked(&contest);
+            (contest.refusal(), contest.rival())
+        };
+        {
+            let mut state = shared.state();
+            (state.held_back, state.rival) = (held_back, rival);
         }
         tokio::select! {
             () = stop.cancelled() => break,

@@ -10,6 +10,8 @@ use crate::config::Mode;
 /// Longest wait for the lock against a second actor. Where it takes longer, the service acts as
 /// soon as it has it.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// Pause between two looks at it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Why a service goes on observing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +37,10 @@ impl Service {
         if mode == Mode::Observe {
             return Ok(None);
         }
-        // The lock follows the mode, and every reading tells how it stands.
-        let mut published = self.shared.snapshot.subscribe();
+        // The lock follows the mode within a beat, and tells how it stands.
         let decided = async {
-            loop {
-                // Not held while waiting.
-                let decided = self.shared.state().decided();
-                if decided || published.changed().await.is_err() {
-                    return;
-                }
+            while !self.shared.state().decided() {
+                tokio::time::sleep(LOOK).await;
             }
         };
         // Without an answer in time it is not decided, which is told below.

@@ -47,10 +47,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(until(tick)) => {}
         }
         read(&shared, &target).await;
-        {
-            let mut state = shared.state();
-            (state.held_back, state.rival) = (lock.refusal(), lock.rival());
-        }
+        shared.state().held_back = lock.refusal();
         if tick >= next_evaluation {
             let boundary = next_boundary(tick, evaluation) - delta(evaluation);
             next_evaluation = boundary + delta(evaluation);
