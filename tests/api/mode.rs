@@ -37,43 +37,40 @@ async fn the_mode_is_switched_until_a_restart() {
     world.stop().await;
 }
 
-/// Two services with one target are as two Foresails on one machine: the second may not act.
+/// Two of them in one process are as two on one machine: the second may not act.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_acts_where_another_acts() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let label = format!("foresail.test={}", folder.path().display());
-    let engine = format!("unix://{}/none.sock", folder.path().display());
-    let service = |name: &str, mode: &str| {
-        format!(
-            "[services.{name}]\nmode = \"{mode}\"\n\
-             target = {{ docker = {{ label = {label:?}, host = {engine:?} }} }}\n"
-        )
+    let shared = tempfile::tempdir().expect("a folder");
+    let label = format!("foresail.test={}", shared.path().display());
+    let engine = format!("unix://{}/none.sock", shared.path().display());
+    let start = async |mode: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = format!(
+            "[api]\nlisten = \"127.0.0.1:0\"\n[store]\npath = {:?}\n[services.web]\n\
+             mode = {mode:?}\nsample_interval = \"100ms\"\nevaluation_interval = \"500ms\"\n\
+             target = {{ docker = {{ label = {label:?}, host = {engine:?} }} }}\n",
+            folder.path()
+        );
+        let config = config::parse(&text).unwrap_or_else(|e| panic!("{e:?}"));
+        let shutdown = CancellationToken::new();
+        let running = service::start(config, shutdown.clone()).await.expect("free ports");
+        World { folder, running, shutdown }
     };
-    let api = "[api]\nlisten = \"127.0.0.1:0\"\n";
-    let store = format!("[store]\npath = {:?}\n", folder.path());
-    let text = [api, &store, &service("first", "act"), &service("second", "observe")].concat();
-    let config = config::parse(&text).unwrap_or_else(|e| panic!("{e:?}"));
-    let shutdown = CancellationToken::new();
-    let running = service::start(config, shutdown.clone()).await.expect("free ports");
-    let world = World { folder, running, shutdown };
-    let switch = async |service: &str, mode: &str| {
-        let path = format!("/v1/services/{service}/mode");
-        world.send("PUT", &path, Some(json!({"mode": mode}))).await
-    };
-    let (status, error) = switch("second", "act").await;
-    assert_eq!((status, &error["error"]["code"]), (409, &json!("another_acts")));
+    let first = start("act").await;
+    // There is no engine to hold a lock on, so it is to act, but cannot yet.
+    let act = || Some(json!({"mode": "act"}));
+    let path = "/v1/services/web/mode";
+    let (status, answer) = first.send("PUT", path, act()).await;
+    let note = answer["note"].as_str().unwrap_or_default();
+    assert!(status == 200 && note.starts_with("as the configuration says; not yet:"), "{answer}");
+    let second = start("observe").await;
+    let (status, error) = second.send("PUT", path, act()).await;
+    assert_eq!((status, &error["error"]["code"]), (409, &json!("another_acts")), "{error}");
     let message = error["error"]["message"].as_str().unwrap_or_default();
     let process = format!("process {}", std::process::id());
     assert!(message.starts_with("another Foresail") && message.contains(&process), "{message}");
-    let (_, second) = world.get("/v1/services/second").await;
-    assert_eq!(
-        (&second["mode"], &second["notes"].to_string().contains("by request")),
-        (&json!("observe"), &false)
-    );
-    // There is no engine to hold a lock on, so it is to act, but cannot yet.
-    let (status, answer) = switch("first", "act").await;
-    assert_eq!(status, 200, "{answer}");
-    let note = answer["note"].as_str().unwrap_or_default();
-    assert!(note.starts_with("as the configuration says; not yet: the lock"), "{note}");
-    world.stop().await;
+    let (_, detail) = second.get("/v1/services/web").await;
+    assert!(!detail["notes"].to_string().contains("by request"), "{detail}");
+    second.stop().await;
+    first.stop().await;
 }

@@ -173,7 +173,7 @@ fn draw_axes(scale: &Scale, buffer: &mut Buffer) {
     if room_right > ahead.len() as u16 + 4 {
         put_right(buffer, (x + now, below), room_right, &ahead, GREY);
     }
-    put(buffer, (x + now.saturating_sub(1), below), 3, "now", GREY);
+    put(buffer, (x + now.saturating_sub(1).min(width - 3), below), 3, "now", GREY);
 }
 
 /// Every cell that the interval of its time touches.
