@@ -222,6 +222,16 @@ pub enum Mode {
     Act,
 }
 
+impl Mode {
+    /// As in the configuration and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Act => "act",
+        }
+    }
+}
+
 /// Unit of demand and capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

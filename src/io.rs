@@ -34,3 +34,5 @@ pub mod discovery;
 pub mod atomic_file;
 
 pub mod signal;
+
+pub mod top;

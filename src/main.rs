@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use foresail::io::command::{
-    CommandError, backtest, compare, config, demo, forecast, import, models, plan, serve, train,
-    worker,
+    CommandError, backtest, compare, config, demo, forecast, import, models, plan, serve, top,
+    train, worker,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 #[command(version, after_help = EXAMPLES, propagate_version = true)]
 struct Cli {
     /// What to log, for instance `info` or `foresail=debug`; logs go to standard error.
-    /// [default: warn; error for the demo, whose live view has the terminal]
+    /// [default: warn; error for `demo` and `top`, whose live view has the terminal]
     #[arg(long, global = true, env = "FORESAIL_LOG", value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -29,6 +29,7 @@ Examples:
   foresail demo                                    two minutes of real workers under real load
   foresail config example > foresail.toml          a commented configuration
   foresail serve --config foresail.toml            observe, forecast, and scale where mode = \"act\"
+  foresail top                                     watch it, hold it, switch its mode
   foresail compare load.csv                        what each policy would have cost on recorded load
   foresail backtest load.csv                       how well each method would have forecast it";
 
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Args),
     /// The service: record, forecast, decide and, in mode `act`, scale.
     Serve(serve::Args),
+    /// A live view of every service over the API, with keys to hold, override and switch mode.
+    Top(top::Args),
     /// Take recorded load (CSV `timestamp,value` or Parquet) into the store.
     Import(import::Args),
     /// Fit a model from recorded load, backtest it and write it.
@@ -60,7 +63,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let quiet = matches!(cli.command, Command::Demo(_));
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_));
     let log = cli.log.unwrap_or_else(|| if quiet { "error" } else { "warn" }.into());
     let filter = match EnvFilter::try_new(&log) {
         Ok(filter) => filter,
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Top(args) => top::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Train(args) => train::run(args).await,
             Command::Models(args) => models::run(args).await,

@@ -17,6 +17,11 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+#[path = "api/mode.rs"]
+mod mode;
+#[path = "api/top.rs"]
+mod top;
+
 const FORESAIL: &str = env!("CARGO_BIN_EXE_foresail");
 
 /// A Foresail of its own: one service `web` in mode `act`, five minutes of recorded load, free

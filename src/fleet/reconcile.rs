@@ -53,6 +53,11 @@ impl Fleet {
         }
     }
 
+    /// Takes all draining replicas back into service: nobody is going to stop them.
+    pub fn keep_draining(&mut self, now: Time) {
+        self.take_back(now, u32::MAX);
+    }
+
     /// Takes up to `count` draining replicas back into service, those longest in service first.
     fn take_back(&mut self, now: Time, count: u32) -> u32 {
         let mut draining: Vec<&mut Member> =

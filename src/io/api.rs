@@ -10,6 +10,7 @@ pub mod actions;
 pub mod error;
 pub mod jobs;
 pub mod metrics;
+pub mod mode;
 pub mod models;
 pub mod query;
 pub mod services;
@@ -142,6 +143,7 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(actions::compare))
         .routes(routes!(actions::push_samples))
         .routes(routes!(actions::set_override, actions::end_override))
+        .routes(routes!(mode::set_mode))
         .routes(routes!(models::list))
         .routes(routes!(models::show))
         .routes(routes!(models::promote))

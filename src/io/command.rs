@@ -15,6 +15,7 @@ mod page;
 pub mod plan;
 mod recorded;
 pub mod serve;
+pub mod top;
 pub mod train;
 pub mod worker;
 

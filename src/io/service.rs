@@ -8,6 +8,7 @@ mod back_off;
 mod calendar;
 mod decisions;
 mod lock;
+mod mode;
 mod models;
 mod registry;
 mod runner;
@@ -26,6 +27,7 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use mode::AnotherActs;
 pub use models::{Learned, ModelError};
 pub use registry::Services;
 pub use start::{Running, StartError, Supervisor, start};

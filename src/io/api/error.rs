@@ -41,6 +41,8 @@ pub enum Code {
     /// There is a model, but not enough recent data.
     NoForecast,
     NoReadyReplica,
+    /// Another Foresail acts on the same target.
+    AnotherActs,
     /// A training of this service is queued or running; `details.job` names it.
     TrainingRunning,
     TooManyJobs,
@@ -59,9 +61,11 @@ impl Code {
                 StatusCode::NOT_FOUND
             }
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::NoModel | Code::ModelRefused | Code::NoForecast | Code::TrainingRunning => {
-                StatusCode::CONFLICT
-            }
+            Code::NoModel
+            | Code::ModelRefused
+            | Code::NoForecast
+            | Code::AnotherActs
+            | Code::TrainingRunning => StatusCode::CONFLICT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::TooManyJobs => StatusCode::TOO_MANY_REQUESTS,

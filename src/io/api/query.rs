@@ -92,7 +92,7 @@ fn ceil(time: Time, step: i64) -> i64 {
 }
 
 /// One step of history: means over the recorded rows in it; null where nothing was recorded.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryRow {
     /// End of the step.
     #[schema(value_type = String, format = DateTime)]

@@ -5,14 +5,14 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use chrono::Utc;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
 use super::error::{ApiError, At, Code, ErrorBody, Params};
 use super::query::{self, DecisionsQuery, ForecastQuery, HistoryQuery, HistoryRow, TargetQuery};
-use super::view::{self, ServiceDetail, ServiceSummary};
+use super::view::{self, ReplicaView, ServiceDetail, ServiceSummary};
 use crate::config::DemandUnit;
 use crate::fleet::Replica;
 use crate::forecast::Forecast;
@@ -60,11 +60,12 @@ pub async fn openapi(State(app): State<App>) -> impl IntoResponse {
 }
 
 /// All services, by name.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ServiceList {
-    services: Vec<ServiceSummary>,
+    pub services: Vec<ServiceSummary>,
     /// What is wrong with containers that were found by their labels; empty if nothing is.
-    notes: Vec<String>,
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// All services at a glance.
@@ -89,12 +90,12 @@ pub async fn detail(At(service): At) -> Json<ServiceDetail> {
 }
 
 /// Recorded load, resampled by mean.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct History {
-    demand_unit: DemandUnit,
-    step_ms: u64,
+    pub demand_unit: DemandUnit,
+    pub step_ms: u64,
     /// One a step, oldest first.
-    rows: Vec<HistoryRow>,
+    pub rows: Vec<HistoryRow>,
 }
 
 /// Recorded load and replicas, resampled by mean to a step.
@@ -190,19 +191,19 @@ pub async fn plan(At(service): At) -> Json<Decision> {
 }
 
 /// All replicas.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Replicas {
-    replicas: Vec<Replica>,
+    pub replicas: Vec<ReplicaView>,
 }
 
-/// The replicas with phase, address and requests in flight.
+/// The replicas with phase, address, requests in flight and balancing weight.
 #[utoipa::path(
     get, path = "/v1/services/{service}/replicas", tag = "services",
     params(("service" = String, Path, example = "web")),
     responses((status = 200, body = Replicas), (status = 404, body = ErrorBody)),
 )]
 pub async fn replicas(At(service): At) -> Json<Replicas> {
-    Json(Replicas { replicas: service.snapshot().replicas.clone() })
+    Json(Replicas { replicas: view::replicas(service.config(), &service.snapshot()) })
 }
 
 /// One balancing choice, as the built-in proxy would make it, for a balancer outside.

@@ -1,9 +1,10 @@
 //! I/O: what the API shows of a service: settings and snapshot to documented shapes.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::balancer::slow_start_weight;
 use crate::config::{self, Mode};
 use crate::fleet::{Phase, Replica};
 use crate::io::artifact::catalog::ModelInfo;
@@ -11,7 +12,7 @@ use crate::io::service::{Override, Snapshot};
 use crate::planner::{Basis, Decision, Policy};
 
 /// A service at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceSummary {
     #[schema(example = "web")]
     pub name: String,
@@ -42,7 +43,7 @@ pub struct ServiceSummary {
 }
 
 /// Replicas by phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplicaCounts {
     pub starting: usize,
     pub warming: usize,
@@ -50,8 +51,17 @@ pub struct ReplicaCounts {
     pub draining: usize,
 }
 
+/// A replica with its place in the balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaView {
+    #[serde(flatten)]
+    pub replica: Replica,
+    /// Share of a full weight that the balancer gives it: 1 when ready, less while warming, else 0.
+    pub weight: f64,
+}
+
 /// A service with its settings, its model and its last decision.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceDetail {
     #[serde(flatten)]
     pub summary: ServiceSummary,
@@ -68,7 +78,7 @@ pub struct ServiceDetail {
 }
 
 /// The configuration of a service, as far as it explains decisions.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SettingsView {
     /// `process` or `docker`.
     pub target: String,
@@ -83,7 +93,7 @@ pub struct SettingsView {
     pub balancer: Option<BalancerView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BalancerView {
     #[schema(example = "127.0.0.1:9000")]
     pub listen: String,
@@ -145,6 +155,20 @@ pub fn detail(service: &config::Service, snapshot: &Snapshot) -> ServiceDetail {
         request_failures_total: snapshot.request_failures_total,
         decision: snapshot.decisions.last().map(|decision| (**decision).clone()),
     }
+}
+
+pub fn replicas(service: &config::Service, snapshot: &Snapshot) -> Vec<ReplicaView> {
+    let weight = |replica: &Replica| match replica.phase {
+        Phase::Ready => 1.0,
+        Phase::Warming => {
+            let age = snapshot.time.signed_duration_since(replica.since).to_std();
+            slow_start_weight(age.unwrap_or_default(), service.fleet.slow_start)
+        }
+        Phase::Starting | Phase::Draining | Phase::Gone => 0.0,
+    };
+    let view =
+        |replica: &Replica| ReplicaView { replica: replica.clone(), weight: weight(replica) };
+    snapshot.replicas.iter().map(view).collect()
 }
 
 pub fn count(replicas: &[Replica]) -> ReplicaCounts {

@@ -39,13 +39,23 @@ struct Contest {
 impl ActorLock {
     /// Why this process must not act now; `None` if it may.
     pub fn refusal(&self) -> Option<String> {
-        let contest = locked(self.contest.as_ref()?);
-        match &contest.neighbour {
+        locked(self.contest.as_ref()?).refusal()
+    }
+}
+
+impl Contest {
+    fn refusal(&self) -> Option<String> {
+        match &self.neighbour {
             Some(id) => Some(format!(
                 "another Foresail (process {id} on this machine) acts: only observing"
             )),
-            None => contest.lease.refusal(Instant::now()),
+            None => self.lease.refusal(Instant::now()),
         }
+    }
+
+    /// Whether another process was seen to hold it.
+    fn rival(&self) -> bool {
+        self.neighbour.is_some() || self.lease.watches()
     }
 }
 
@@ -88,6 +98,15 @@ async fn contend(
             release(&place, &contest).await;
             file = Try::Impossible;
         }
+        // Told at once: whoever has just asked for the mode `act` waits for it.
+        let (held_back, rival) = {
+            let contest = locked(&contest);
+            (contest.refusal(), contest.rival())
+        };
+        {
+            let mut state = shared.state();
+            (state.held_back, state.rival) = (held_back, rival);
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(BEAT) => {}
@@ -116,7 +135,11 @@ async fn round(place: &Place, contest: &Mutex<Contest>, file: &Try) {
 
 /// Gives up what is held, so that others need not wait until it is stale.
 async fn release(place: &Place, contest: &Mutex<Contest>) {
-    let lease = std::mem::replace(&mut locked(contest).lease, Lease::new());
+    let lease = {
+        let mut contest = locked(contest);
+        contest.neighbour = None;
+        std::mem::replace(&mut contest.lease, Lease::new())
+    };
     if let Some(id) = lease.held()
         && let Err(error) = place.remove(id).await
     {

@@ -7,6 +7,7 @@
 mod acting;
 mod learning;
 mod shown;
+mod switched;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,8 +44,12 @@ pub(super) struct State {
     pub config: config::Service,
     /// What the user wants.
     pub mode: Mode,
+    /// That it was asked for, where the configuration says otherwise.
+    mode_note: Option<String>,
     /// Why this process must not act although its mode is `act`: another Foresail does.
     pub held_back: Option<String>,
+    /// Whether that other one is seen to act.
+    pub rival: bool,
     pub autoscaler: Autoscaler,
     pub fleet: Fleet,
     pub override_: Option<Override>,
@@ -92,7 +97,9 @@ impl State {
         };
         State {
             mode,
+            mode_note: None,
             held_back: None,
+            rival: false,
             autoscaler: Autoscaler::new(config.settings.clone()),
             fleet: Fleet::new(config.fleet.clone()),
             override_: None,

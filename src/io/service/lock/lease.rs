@@ -137,6 +137,11 @@ impl Lease {
         }
     }
 
+    /// Whether somebody else was seen to hold it.
+    pub fn watches(&self) -> bool {
+        matches!(self.standing, Standing::Watching { .. })
+    }
+
     /// Why its owner must not act at `now`; `None` if it may.
     pub fn refusal(&self, now: Instant) -> Option<String> {
         let reason = match &self.standing {

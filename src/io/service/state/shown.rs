@@ -25,7 +25,7 @@ impl State {
         let failed = failed.chain(self.startup_delays_refused.clone()).chain(held_back);
         let yielded = self.held(now).map(|(_, reason)| reason);
         let target = failed.chain(yielded).chain(self.actuator_notes.iter().cloned());
-        target.chain(self.model_notes()).collect()
+        target.chain(self.model_notes()).chain(self.mode_note.clone()).collect()
     }
 
     /// `act` only while no other Foresail does.
