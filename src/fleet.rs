@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::series::Time;
 use leftovers::Leftovers;
+use replica::Member;
 pub use replica::{Phase, Replica, ReplicaId, ReplicaReport, short};
 pub use trial::{End, Failure};
 use trial::{Trial, Verdict};
@@ -62,21 +63,6 @@ pub struct Fleet {
     startup_delays: Vec<Duration>,
     failures: Vec<(ReplicaId, Failure)>,
     changes: Vec<String>,
-}
-
-/// A replica, and what only the fleet needs to know of it.
-#[derive(Debug, Clone, PartialEq)]
-struct Member {
-    replica: Replica,
-    /// Its time to ready is still to be measured.
-    measuring: bool,
-    /// The target has listed it.
-    listed: bool,
-    /// As last reported.
-    ready: bool,
-    trial: Trial,
-    /// It makes room for another try.
-    failing: bool,
 }
 
 /// What was under way when Foresail was killed, or its target went away, is over after so long: a
@@ -324,13 +310,6 @@ impl Fleet {
             member.replica.enter(Phase::Draining, now);
         }
         self.leftovers.stop_failed(id);
-    }
-}
-
-impl Member {
-    /// Draining, and ready to serve again at once.
-    fn recoverable(&self) -> bool {
-        self.replica.phase == Phase::Draining && self.ready
     }
 }
 

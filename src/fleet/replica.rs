@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::elapsed;
-use super::trial::End;
+use super::trial::{End, Trial};
 use crate::series::Time;
 
 /// Names one replica, as the actuator does (container id, process label).
@@ -89,6 +89,28 @@ pub struct ReplicaReport {
     pub managed: bool,
     /// Of an older configuration than the newest that its user has deployed.
     pub outdated: bool,
+}
+
+/// A replica, and what only the fleet needs to know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Member {
+    pub replica: Replica,
+    /// Its time to ready is still to be measured.
+    pub measuring: bool,
+    /// The target has listed it.
+    pub listed: bool,
+    /// As last reported.
+    pub ready: bool,
+    pub trial: Trial,
+    /// It makes room for another try.
+    pub failing: bool,
+}
+
+impl Member {
+    /// Draining, and ready to serve again at once.
+    pub fn recoverable(&self) -> bool {
+        self.replica.phase == Phase::Draining && self.ready
+    }
 }
 
 /// As people write container ids.
