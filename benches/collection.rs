@@ -2,7 +2,7 @@
 //! kernel's files and by the engine's stats API: its time, and what it costs Foresail and the engine.
 //!
 //! `DOCKER_HOST=… cargo bench --bench collection` as root, or as somebody who may use the engine.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 #[path = "../tests/docker/image.rs"]
 mod image;

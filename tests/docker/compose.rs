@@ -63,10 +63,10 @@ services:
     command: ["worker", "--listen", "{listen}", "--warm-up", "0s", "--cpu-limit", "0.5"]
     cpus: 0.5
     stop_grace_period: 5s
-    labels: {{ foresail.test: "{test}" }}
+    labels: {{ test.foresail: "{test}" }}
 {lines}
 networks:
-  default: {{ labels: {{ foresail.test: "{test}" }} }}
+  default: {{ labels: {{ test.foresail: "{test}" }} }}
 "#
         );
         std::fs::write(self.file(), text).expect("write the Compose file");
@@ -151,7 +151,7 @@ volumes:
 "#;
 
 /// [`Project::write`] ends with the networks, so that these lines can add one.
-const BACK: &str = r#"  back: { labels: { foresail.test: "TEST" } }"#;
+const BACK: &str = r#"  back: { labels: { test.foresail: "TEST" } }"#;
 
 #[tokio::test]
 async fn compose_takes_new_replicas_for_its_own() {
@@ -334,7 +334,8 @@ async fn what_compose_cannot_scale_is_said_and_one_off_containers_are_ignored() 
         assert_eq!(seen(&actuator).await, BTreeSet::new());
         let nothing = refusal(&actuator).await;
         assert!(nothing.contains("has no container"), "{nothing}");
-        let [one_off] = &project.bench.made().await[..] else { panic!("one container") };
+        let made = project.bench.made().await;
+        let [one_off] = &made[..] else { panic!("not one container: {made:?}") };
         let error = actuator.stop(one_off).await.expect_err("foreign");
         assert!(matches!(&error, ActuatorError::Refused(m) if m.contains("left alone")), "{error}");
         assert!(project.bench.is_running(one_off).await);

@@ -60,7 +60,7 @@ fn write(project: &Project, socket: &str) {
     write("Dockerfile", read("Dockerfile"));
     std::fs::create_dir(to.join("data")).expect("a folder");
     write("data/README", read("data/README"));
-    let image = format!("image: {name}\n    labels: {{ foresail.test: {name} }}");
+    let image = format!("image: {name}\n    labels: {{ test.foresail: {name} }}");
     write("docker-compose.yml", read("compose.yaml").replace("image: foresail", &image));
     let config = read("foresail.toml")
         .replace("project = \"deploy\"", &format!("project = \"{name}\""))

@@ -109,6 +109,8 @@ async fn a_worker_without_its_image_is_said_to_lack_it() {
         bench.create("web", body).await;
         let options = RemoveImageOptionsBuilder::new().force(true).build();
         bench.docker.remove_image(&name, Some(options), None).await.expect("remove image");
+        // The newer one is no template, but has an image.
+        bench.create("other", bench.worker()).await;
         check_failing(bench, "refused", "No such image", 3.0).await;
     })
     .await;

@@ -5,7 +5,7 @@
 //! restart may be tried). It needs no rights beyond those of acting, but for the update. The image
 //! is one that the service's containers have; nothing is pulled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, HostConfig, RestartPolicy,
@@ -49,6 +49,7 @@ impl Place {
 
     /// Asks the engine; `mark` is that of the lock file held, if any.
     pub async fn ask(&self, request: Request, mark: Option<&str>) -> Answer {
+        let of_entry = matches!(request, Request::Look | Request::Renew { .. });
         let answer = match request {
             Request::Look => self.look(mark).await,
             Request::Remove { id } => self.remove(&id).await.map(|()| Answer::Free),
@@ -57,7 +58,7 @@ impl Place {
         };
         match answer {
             Ok(answer) => answer,
-            Err(EngineError::Missing(_)) => Answer::Free,
+            Err(EngineError::Missing(_)) if of_entry => Answer::Free,
             Err(error) => Answer::Failed(error.to_string()),
         }
     }
@@ -92,11 +93,22 @@ impl Place {
         let filters = HashMap::from([("label", self.labels.clone())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let found = self.engine.call(PATIENCE, docker.list_containers(Some(options))).await?;
-        let Some(image) = found.into_iter().find_map(|container| container.image_id) else {
+        let images = found.into_iter().filter_map(|container| container.image_id);
+        let images = images.collect::<BTreeSet<_>>();
+        if images.is_empty() {
             return Ok(Answer::Failed("there is no container to act on".to_owned()));
-        };
+        }
+        // That of one container may have been removed.
+        let mut seen = Err(EngineError::Missing(String::new()));
+        for image in &images {
+            seen = self.engine.call(PATIENCE, docker.inspect_image(image)).await;
+            if !matches!(seen, Err(EngineError::Missing(_))) {
+                break;
+            }
+        }
+        let seen = seen?;
         // What the image says of its containers must not make the entry one of them.
-        let seen = self.engine.call(PATIENCE, docker.inspect_image(&image)).await?;
+        let image = seen.id;
         let inherited = seen.config.and_then(|config| config.labels).unwrap_or_default();
         let mut labels: HashMap<_, _> =
             inherited.into_keys().map(|key| (key, String::new())).collect();
@@ -104,7 +116,7 @@ impl Place {
         labels.insert(HOLDER_LABEL.to_owned(), holder());
         labels.insert(MARK_LABEL.to_owned(), mark.unwrap_or_default().to_owned());
         let body = ContainerCreateBody {
-            image: Some(image),
+            image,
             // Nothing that exists: the entry must do nothing if somebody starts it.
             entrypoint: Some(vec!["/foresail-lock-is-never-started".to_owned()]),
             labels: Some(labels),
