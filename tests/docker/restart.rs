@@ -157,7 +157,8 @@ async fn check_slow_and_paused(engine: &Engine, serve: &Serve, before: Time) -> 
     }
     engine.pause();
     let says_so = |decision: &Decision| {
-        let says = |note: &String| note.contains("did not answer within");
+        // Who gives up first, the question or the round that it is part of, is not determined.
+        let says = |note: &String| note.contains("answer within");
         decision.notes.iter().any(says)
     };
     let silent = serve.decision("that misses an answer", before, says_so).await;
@@ -182,6 +183,7 @@ fn configuration(bench: &Bench, socket: &str) -> String {
         r#"
         target = {{ docker = {{ label = "{label}", host = "unix://{socket}", port = 8000 }} }}
         mode = "act"
+        policy = "threshold" # which has nothing to say of a model
         replicas = {{ min = 2, max = 3 }}
         evaluation_interval = "500ms"
         sample_interval = "500ms"

@@ -1,8 +1,9 @@
 //! I/O: reads what containers use: from the kernel's own files where they can be read, else by the
 //! engine's stats API.
 //!
-//! The files ([`cgroup`]) cost a hundredth of what the engine spends on its answers. They are there
-//! if the engine runs on this machine, and Foresail not in a container.
+//! The files ([`cgroup`]) tell what is used now, where the engine measures once a second, for each
+//! container that is asked about. They are there if the engine runs on this machine, and Foresail
+//! not in a container.
 
 mod cgroup;
 mod stream;
