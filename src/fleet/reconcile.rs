@@ -1,5 +1,5 @@
-//! Pure: the commands that bring a fleet to its desired size: who is stopped, who is taken back, how
-//! many are started.
+//! Pure: the commands that bring a fleet to its desired size: who is stopped, who is taken back,
+//! how many are started.
 
 use super::{Command, Fleet, Member, Phase, Replica, ReplicaId};
 use crate::series::Time;
@@ -48,6 +48,11 @@ impl Fleet {
 
     fn stop_failing(&mut self, now: Time, leaving: &mut Vec<ReplicaId>) {
         for member in self.members.values_mut().filter(|m| m.failing && m.replica.counts()) {
+            // A restart loop may serve for a moment.
+            if member.replica.serves() {
+                member.replica.enter(Phase::Draining, now);
+                continue;
+            }
             member.replica.enter(Phase::Gone, now);
             leaving.push(member.replica.id.clone());
         }

@@ -107,9 +107,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Draining, and ready to serve again at once.
+    /// Draining, ready to serve again at once, and worth it.
     pub fn recoverable(&self) -> bool {
-        self.replica.phase == Phase::Draining && self.ready
+        self.replica.phase == Phase::Draining && self.ready && !self.failing
     }
 }
 

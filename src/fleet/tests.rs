@@ -57,6 +57,29 @@ fn a_replica_seen_before_its_start_answered_is_not_counted_twice() {
 }
 
 #[test]
+fn what_failed_but_serves_after_all_is_drained_before_it_is_stopped() {
+    let mut f = fleet();
+    f.observe(at(0), &[report("a", false, true)], |_| 0);
+    f.observe(at(30), &[report("a", false, true)], |_| 0);
+    assert_eq!(f.reconcile(at(30), 1), [stop("a"), Command::Start { count: 1 }]);
+    // The stop is refused, and meanwhile it becomes ready.
+    f.stop_failed("a", at(31));
+    f.observe(at(31), &[report("a", true, true)], |_| 1);
+    assert_eq!(f.reconcile(at(32), 2), [Command::Start { count: 1 }], "it is not taken back");
+    check_phases(&f, &[("a", Phase::Draining)]);
+    f.observe(at(33), &[report("a", true, true)], |_| 0);
+    assert_eq!(f.reconcile(at(33), 2), [stop("a")]);
+
+    // Ready between the look that condemned it and the command.
+    let mut f = fleet();
+    f.observe(at(0), &[report("b", false, true)], |_| 0);
+    f.observe(at(30), &[report("b", false, true)], |_| 0);
+    f.observe(at(31), &[report("b", true, true)], |_| 0);
+    assert_eq!(f.reconcile(at(31), 1), [Command::Start { count: 1 }]);
+    check_phases(&f, &[("b", Phase::Draining)]);
+}
+
+#[test]
 fn the_outdated_leave_first() {
     let mut f = fleet();
     let old = ReplicaReport { outdated: true, ..report("old", true, false) };

@@ -59,7 +59,8 @@ impl Failure {
 }
 
 impl Client {
-    /// `url` is `http://HOST:PORT`, with or without the scheme, a path before the API's own allowed.
+    /// `url` is `http://HOST:PORT`, with or without the scheme; a path before the API's own is
+    /// allowed.
     ///
     /// # Errors
     /// A sentence about the URL or token that cannot be used.
@@ -95,7 +96,8 @@ impl Client {
     /// One picture of everything that is shown.
     ///
     /// # Errors
-    /// A sentence if the list of services cannot be read. A service that goes meanwhile is no error.
+    /// A sentence if the list of services cannot be read. A service that goes meanwhile is no
+    /// error.
     pub async fn read(&self, wanted: &Wanted) -> Result<Moment, String> {
         let list: ServiceList = self.get("/v1/services").await.map_err(Failure::sentence)?;
         let services = list.services;

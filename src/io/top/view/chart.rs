@@ -220,7 +220,8 @@ fn draw_capacity(scale: &Scale, focus: &Focus, buffer: &mut Buffer) {
     }
 }
 
-/// Joins neighbouring points by lines of dots; `None` is a gap. A point without neighbours is a dot.
+/// Joins neighbouring points by lines of dots; `None` is a gap. A point without neighbours is a
+/// dot.
 fn draw_line(
     scale: &Scale,
     points: impl Iterator<Item = Option<(f64, f64)>>,
