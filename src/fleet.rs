@@ -128,7 +128,7 @@ impl Fleet {
 
     /// Whether all that was under way when the target came in sight has come to its end, so that
     /// what changes now is somebody else's doing if it is not ours.
-    fn sees_clearly(&self, now: Time) -> bool {
+    pub fn sees_clearly(&self, now: Time) -> bool {
         self.in_sight.is_some_and(|since| elapsed(since, now) >= CLEAR_AFTER)
     }
 

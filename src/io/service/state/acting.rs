@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::State;
-use crate::config::Mode;
+use crate::config::{Mode, Target};
 use crate::fleet::{Command, short};
 use crate::io::actuator::ActuatorError;
 use crate::planner::{Decision, Limit, LimitApplied};
@@ -75,6 +75,10 @@ impl State {
         let without_start = self.fleet.current_replicas() + self.fleet.recoverable_replicas();
         let waits = self.starts.waits(now.max(self.looked));
         let desired = if waits { desired.min(without_start) } else { desired };
+        // A Foresail that was killed may have told the engine to stop what is still seen to run.
+        let inherits = !matches!(self.config.target, Target::Process(_));
+        let unclear = inherits && !self.fleet.sees_clearly(now.max(self.looked));
+        let desired = if unclear { desired.max(self.fleet.current_replicas()) } else { desired };
         self.fleet.reconcile(now, desired)
     }
 

@@ -44,6 +44,22 @@ fn tick(state: &mut State, second: i64, reports: &[ReplicaReport]) -> Vec<Comman
 
 const START: [Command; 1] = [Command::Start { count: 1 }];
 
+#[test]
+fn nobody_is_stopped_while_another_stop_may_be_under_way() {
+    let mut state = state();
+    let three = ["a", "b", "c"].map(ready);
+    let drains = |state: &State| {
+        state.fleet.replicas().any(|replica| replica.phase == crate::fleet::Phase::Draining)
+    };
+    // Two are wanted, but the Foresail before this one may have told one of three to stop.
+    for second in 0..15 {
+        assert_eq!(tick(&mut state, second, &three), []);
+        assert!(!drains(&state), "at {second}");
+    }
+    tick(&mut state, 15, &three);
+    assert!(drains(&state));
+}
+
 fn limits(state: &State) -> Vec<Limit> {
     let decision = state.decisions.back().expect("one at least");
     decision.limits.iter().map(|applied| applied.limit).collect()
