@@ -33,6 +33,8 @@ pub mod discovery;
 
 pub mod atomic_file;
 
+pub mod clock;
+
 pub mod signal;
 
 pub mod top;

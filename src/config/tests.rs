@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::balancer::Algorithm;
 use crate::planner::rate_limit::{Change, RateLimit, RateLimits, Select};
 use crate::planner::scheduled::Schedule;
 use crate::planner::target_tracking::SignalKind;

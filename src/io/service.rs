@@ -35,6 +35,7 @@ pub use start::{Running, StartError, Supervisor, start};
 use self::state::State;
 use super::artifact::catalog::ModelInfo;
 use super::artifact::in_use::InUse;
+use super::clock;
 use super::store::{DemandRow, Store, StoreError};
 use crate::autoscaler::{DemandSample, Learning};
 use crate::balancer::{self, Key};
@@ -170,7 +171,7 @@ impl Service {
     /// One balancing choice, as the proxy would make it.
     pub fn pick(&self, key: Key) -> Option<Replica> {
         let balancer = self.shared.balancer.borrow().clone();
-        let picked = balancer.pick(key, rand::random())?;
+        let picked = balancer.pick(key, rand::random(), clock::now())?;
         self.snapshot().replicas.iter().find(|r| r.id == picked.id).cloned()
     }
 

@@ -224,7 +224,8 @@ impl TargetQuery {
                 ApiError::parameter("key", format!("`{}` is no IP address", shown(text)))
             })
         };
-        Ok(crate::balancer::Key { client: self.key.as_ref().map(parse).transpose()? })
+        let client = self.key.as_ref().map(parse).transpose()?;
+        Ok(crate::balancer::Key { client, ..Default::default() })
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::lock::{self, ActorLock};
 use super::{Service, Services, Shared, blocking};
 use crate::balancer;
+use crate::config::Balancer;
 use crate::fleet::Command;
 use crate::forecast::Model;
 use crate::forecast::challenge::learn;
@@ -153,12 +154,10 @@ fn carry_out(
 /// The balancer first: who leaves must not be chosen any more before anybody reads that it left.
 fn publish(shared: &Arc<Shared>) {
     let now = Utc::now();
-    let (targets, algorithm) = {
-        let algorithm = shared.config.balancer.as_ref().map(|b| b.algorithm).unwrap_or_default();
-        (shared.state().targets(now), algorithm)
-    };
+    let rules = shared.config.balancer.as_ref().map(Balancer::rules).unwrap_or_default();
+    let targets = shared.state().targets(now);
     let before = shared.balancer.borrow().clone();
-    let balancer = Arc::new(balancer::Snapshot::new(algorithm, targets, Some(&before)));
+    let balancer = Arc::new(balancer::Snapshot::new(rules, targets, Some(&before)));
     shared.balancer.send_replace(balancer.clone());
     let snapshot = {
         let mut state = shared.state();

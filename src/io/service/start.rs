@@ -323,7 +323,7 @@ async fn restore(
         Err(error) => state.refuse_models(vec![error.to_string()]),
     }
     state.decisions = decisions.into();
-    let balancer = settings.balancer.as_ref().map(|b| b.algorithm).unwrap_or_default();
+    let balancer = settings.balancer.as_ref().map(config::Balancer::rules).unwrap_or_default();
     let balancer = Arc::new(balancer::Snapshot::new(balancer, Vec::new(), None));
     let snapshot = state.snapshot(now, &balancer);
     let shared = Shared {

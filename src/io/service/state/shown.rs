@@ -66,13 +66,8 @@ impl State {
             let age = now.signed_duration_since(r.since).to_std().unwrap_or_default();
             let warming = r.phase == Phase::Warming;
             let weight = if warming { balancer::slow_start_weight(age, window) } else { 1.0 };
-            Some(balancer::Target {
-                id: r.id.clone(),
-                address: r.address?,
-                weight,
-                ready: r.serves(),
-                counters: Arc::default(),
-            })
+            let target = balancer::Target::new(r.id.clone(), r.address?);
+            Some(balancer::Target { weight, ready: r.serves(), ..target })
         };
         self.fleet.replicas().filter_map(target).collect()
     }
