@@ -84,3 +84,64 @@ fn tell(shared: &Shared) {
     let (service, panic) = (&shared.config.name, snapshot.panics());
     tracing::info!(service, ?unhealthy, panic, "the health of replicas changed");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::super::start;
+    use super::*;
+    use crate::balancer::{Outcome, OutcomeKind};
+    use crate::config;
+    use crate::fleet::ReplicaReport;
+
+    #[tokio::test]
+    async fn errors_in_a_row_eject_a_replica_and_it_comes_back() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        // The target itself is not looked at within the test.
+        let text = format!(
+            "api = {{ listen = \"127.0.0.1:0\" }}\nstore = {{ path = {:?} }}\n[services.web]\n\
+             target = {{ process = {{ command = [\"true\"] }} }}\nevaluation_interval = \"1h\"\n\
+             sample_interval = \"1h\"\nbalancer = {{ listen = \"127.0.0.1:0\", \
+             ejection = {{ base_time = \"100ms\" }} }}\n",
+            folder.path()
+        );
+        let config = config::parse(&text).expect("a good file");
+        let stop = CancellationToken::new();
+        let running = start(config, stop.clone()).await.expect("free ports");
+        let shared = running.services.get("web").expect("started").shared.clone();
+        let report = |id: &str| ReplicaReport {
+            id: id.into(),
+            ready: true,
+            address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
+            ..ReplicaReport::default()
+        };
+        let nobody = shared.balancer.borrow().clone();
+        let reports = [report("a"), report("b")];
+        shared.state().sample(Utc::now(), &reports, &[], &nobody, Vec::new());
+        let snapshot = shared.publish_balancer();
+        assert_eq!(snapshot.ready().len(), 2);
+
+        let outcome = Outcome { latency: BEAT, kind: OutcomeKind::Unreached };
+        let counters = &snapshot.targets()[0].counters;
+        (0..5).for_each(|_| counters.report(clock::now(), outcome));
+        let mut seen = shared.balancer.subscribe();
+        let patience = Duration::from_secs(30);
+        for eligible in [&["b"][..], &["a", "b"]] {
+            let wanted = |snapshot: &Arc<Snapshot>| {
+                snapshot
+                    .ready()
+                    .iter()
+                    .map(|target| target.id.as_str())
+                    .eq(eligible.iter().copied())
+            };
+            let found = tokio::time::timeout(patience, seen.wait_for(wanted)).await;
+            assert!(found.is_ok_and(|found| found.is_ok()), "not {eligible:?}");
+        }
+        let standings = shared.publish_balancer().standings(&shared.health(), clock::now());
+        assert_eq!((standings["a"].ejections, standings["a"].failures), (1, 5));
+        assert_eq!(standings["b"].ejections, 0);
+        stop.cancel();
+        running.stopped().await;
+    }
+}
