@@ -65,8 +65,10 @@ pub struct Fleet {
     changes: Vec<String>,
 }
 
-/// What was under way when Foresail was killed, or its target went away, is over after so long: a
-/// container that was told to stop gets 10 s from Docker.
+/// So long after a replica that was told to stop has to be gone, it is.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// And so long at least nobody knows what was under way: Docker gives a container 10 s to stop.
 const CLEAR_AFTER: Duration = Duration::from_secs(15);
 
 /// A target may list a replica that it has just started a little late.
@@ -126,10 +128,12 @@ impl Fleet {
         self.in_sight = None;
     }
 
-    /// Whether all that was under way when the target came in sight has come to its end, so that
-    /// what changes now is somebody else's doing if it is not ours.
+    /// Whether all that was under way when Foresail was killed, or its target went away, has come
+    /// to its end, so that what changes now is somebody else's doing if it is not ours.
     pub fn sees_clearly(&self, now: Time) -> bool {
-        self.in_sight.is_some_and(|since| elapsed(since, now) >= CLEAR_AFTER)
+        let graces = self.members.values().map(|member| member.stop_grace);
+        let clear_after = graces.max().map_or(CLEAR_AFTER, |grace| CLEAR_AFTER.max(grace + MARGIN));
+        self.in_sight.is_some_and(|since| elapsed(since, now) >= clear_after)
     }
 
     /// Takes in what the actuator sees. `in_flight` tells the requests in flight of a replica.
@@ -211,6 +215,7 @@ impl Fleet {
         }
         let Some(member) = self.members.get_mut(&report.id) else { return };
         (member.listed, member.ready) = (true, report.ready);
+        member.stop_grace = report.stop_grace;
         member.trial.observe(now, report.ready, report.restarts);
         let replica = &mut member.replica;
         (replica.address, replica.in_flight) = (report.address, in_flight);
@@ -271,7 +276,9 @@ impl Fleet {
             outdated: report.outdated,
         };
         let trial = if measuring { Trial::default() } else { Trial::met(ready, report.restarts) };
-        let member = Member { replica, measuring, listed: true, ready, trial, failing: false };
+        let stop_grace = report.stop_grace;
+        let member =
+            Member { replica, measuring, listed: true, ready, trial, failing: false, stop_grace };
         self.members.insert(report.id.clone(), member);
     }
 
@@ -291,9 +298,15 @@ impl Fleet {
             managed: true,
             outdated: false,
         };
-        let trial = Trial::default();
-        let member =
-            Member { replica, measuring: true, listed: false, ready: false, trial, failing: false };
+        let member = Member {
+            replica,
+            measuring: true,
+            listed: false,
+            ready: false,
+            trial: Trial::default(),
+            failing: false,
+            stop_grace: Duration::ZERO,
+        };
         self.members.insert(id, member);
     }
 

@@ -18,16 +18,17 @@ impl Fleet {
     /// `now`.
     pub fn reconcile(&mut self, now: Time, desired: u32) -> Vec<Command> {
         let mut leaving = self.leftovers.clear();
-        self.stop_drained(now, &mut leaving);
         self.stop_failing(now, &mut leaving);
         let current = self.current_replicas();
+        // First, so that nobody is stopped in the moment in which the load returns.
+        let missing = desired.saturating_sub(current + self.leftovers.held());
+        let count = missing - self.take_back(now, missing);
+        self.stop_drained(now, &mut leaving);
         if current > desired {
             self.release(now, current - desired, &mut leaving);
         }
         let mut commands: Vec<Command> =
             leaving.into_iter().map(|replica| Command::Stop { replica }).collect();
-        let missing = desired.saturating_sub(current + self.leftovers.held());
-        let count = missing - self.take_back(now, missing);
         if count > 0 {
             self.ordered.extend(std::iter::repeat_n(now, count as usize));
             commands.push(Command::Start { count });

@@ -85,6 +85,8 @@ pub struct ReplicaReport {
     pub end: Option<End>,
     /// How often the target has restarted it.
     pub restarts: u32,
+    /// How long it may take from being told to stop until it is killed.
+    pub stop_grace: Duration,
     /// Started by Foresail.
     pub managed: bool,
     /// Of an older configuration than the newest that its user has deployed.
@@ -104,12 +106,15 @@ pub(super) struct Member {
     pub trial: Trial,
     /// It makes room for another try.
     pub failing: bool,
+    /// As last reported.
+    pub stop_grace: Duration,
 }
 
 impl Member {
-    /// Draining, ready to serve again at once, and worth it.
+    /// Draining, ready to serve again at once, and worth it: what is outdated is replaced instead.
     pub fn recoverable(&self) -> bool {
-        self.replica.phase == Phase::Draining && self.ready && !self.failing
+        let Replica { phase, outdated, .. } = self.replica;
+        phase == Phase::Draining && self.ready && !self.failing && !outdated
     }
 }
 

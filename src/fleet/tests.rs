@@ -162,8 +162,19 @@ fn load_that_returns_takes_back_a_draining_replica() {
     let mut f = fleet();
     f.observe(at(0), &[report("a", true, true), report("b", true, true)], |_| 0);
     f.reconcile(at(0), 1);
-    assert_eq!(f.reconcile(at(0), 3), [Command::Start { count: 1 }]);
+    // Also when it has drained just now.
+    assert_eq!(f.reconcile(at(1), 3), [Command::Start { count: 1 }]);
     assert_eq!((f.ready_replicas(), f.current_replicas()), (2, 3));
+}
+
+#[test]
+fn what_is_outdated_is_not_taken_back() {
+    let mut f = fleet();
+    let old = ReplicaReport { outdated: true, ..report("old", true, true) };
+    f.observe(at(0), &[old, report("new", true, true)], |_| 1);
+    f.reconcile(at(0), 1);
+    assert_eq!(f.reconcile(at(1), 2), [Command::Start { count: 1 }]);
+    check_phases(&f, &[("new", Phase::Ready), ("old", Phase::Draining)]);
 }
 
 #[test]
@@ -290,6 +301,23 @@ fn what_changed_out_of_sight_or_soon_after_is_nobody_s_doing() {
     assert_eq!(judged(&mut f), (0, 0));
     f.observe(at(44), &both, |_| 0);
     assert_eq!(judged(&mut f), (0, 0));
+}
+
+#[test]
+fn it_sees_clearly_once_all_that_may_be_stopping_is_gone() {
+    let check = |grace: u64, clear_after: i64| {
+        let mut f = fleet();
+        assert!(!f.sees_clearly(at(0)));
+        let slow =
+            ReplicaReport { stop_grace: Duration::from_secs(grace), ..report("a", true, true) };
+        f.observe(at(0), &[report("b", true, true), slow], |_| 0);
+        assert!(!f.sees_clearly(at(clear_after - 1)), "{grace}");
+        assert!(f.sees_clearly(at(clear_after)), "{grace}");
+    };
+    check(0, 15);
+    check(10, 15);
+    // 5 s more than it may take.
+    check(30, 35);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! I/O: what the engine does to the containers of one test, followed as it happens.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
+use foresail::fleet::short;
 use futures_util::TryStreamExt;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -62,20 +64,21 @@ impl Events {
         self.all().into_iter().filter(|event| event.action == action).collect()
     }
 
-    /// Fewest and most containers alive after any of the events: started, and not told to stop.
-    /// `before` were alive when the events began.
-    pub fn alive(&self, before: &[String]) -> (usize, usize) {
+    /// Asserts that after each of the events so many containers are alive: started, and not told to
+    /// stop. `before` were alive when the events began.
+    pub fn assert_alive(&self, before: &[String], within: RangeInclusive<usize>) {
         let mut alive: BTreeSet<String> = before.iter().cloned().collect();
-        let mut range = (alive.len(), alive.len());
-        for event in self.all() {
-            match event.action.as_str() {
-                "start" => alive.insert(event.container),
-                "kill" | "die" | "destroy" => alive.remove(&event.container),
-                _ => continue,
+        let mut told = String::new();
+        for Event { action, container, nanoseconds, signal } in self.all() {
+            match action.as_str() {
+                "start" => alive.insert(container.clone()),
+                "kill" | "die" | "destroy" => alive.remove(&container),
+                _ => false,
             };
-            range = (range.0.min(alive.len()), range.1.max(alive.len()));
+            let (count, id, signal) = (alive.len(), short(&container), signal.unwrap_or_default());
+            told += &format!("{nanoseconds} {id} {action} {signal}: {count} alive\n");
+            assert!(within.contains(&count), "not within {within:?}, from {before:?}:\n{told}");
         }
-        range
     }
 }
 

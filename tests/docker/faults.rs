@@ -22,8 +22,11 @@ const MAX: u32 = 4;
 /// After so many kills it may live until all is as it should be.
 const ROUND: u32 = 20;
 
-/// How long it lives otherwise, in milliseconds from its first word.
+/// How long it lives, in milliseconds from its first word: most of them start replicas at the most,
+/// and each so many-th lives until it may stop some, 15 s after it began.
 const LIFE_MS: std::ops::Range<u64> = 50..800;
+const STOPPING_LIFE_MS: std::ops::Range<u64> = 15_000..17_500;
+const STOPPING: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foresail_killed_at_any_moment_leaves_no_orphan_and_starts_none_twice() {
@@ -41,13 +44,15 @@ async fn a_foresail_killed_at_any_moment_leaves_no_orphan_and_starts_none_twice(
         let events = Events::follow(bench).await;
 
         for kill in 1..=kills {
-            let life = Duration::from_millis(rng.random_range(LIFE_MS));
-            serve = live_for(serve, life, rng.random_range(MIN..=MAX)).await;
+            let (life, replicas) = match kill % STOPPING {
+                0 => (STOPPING_LIFE_MS, MIN..=MIN),
+                _ => (LIFE_MS, MIN..=MAX),
+            };
+            let life = Duration::from_millis(rng.random_range(life));
+            serve = live_for(serve, life, rng.random_range(replicas)).await;
             if kill % u64::from(ROUND) == 0 || kill == kills {
                 settle(bench, &serve, &template).await;
-                let (fewest, most) = events.alive(&before);
-                assert!(fewest >= MIN as usize, "only {fewest} after {kill} kills");
-                assert!(most <= MAX as usize, "{most} after {kill} kills");
+                events.assert_alive(&before, MIN as usize..=MAX as usize);
             }
         }
         let counted = |action| events.of(action).len();
@@ -107,7 +112,7 @@ fn configuration(bench: &Bench) -> String {
     let label = bench.target().label;
     format!(
         r#"
-        target = {{ docker = {{ label = "{label}", port = 8000, stop_timeout = "30s" }} }}
+        target = {{ docker = {{ label = "{label}", port = 8000, stop_timeout = "10s" }} }}
         mode = "act"
         policy = "static"
         static_replicas = {MIN}

@@ -427,6 +427,22 @@ fn replica(id: &str) -> Replica {
     Replica { id, phase, since, created, address, in_flight, managed, outdated }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_others_have_are_passed_by() {
+    with_engine("taken", async |bench| {
+        bench.create("web", bench.worker()).await;
+        // The numbers that are tried first, as another service with as many replicas takes them.
+        for number in (0..9).map(|power| 1 << power) {
+            let mut foreign = bench.worker();
+            foreign.labels.as_mut().expect("given").remove("foresail.service");
+            bench.create(&format!("foresail-{number}"), foreign).await;
+        }
+        bench.actuator().start().await.expect("start");
+        assert_eq!(bench.clones().await.len(), 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn two_starts_at_once_get_two_names() {
     with_engine("at-once", async |bench| {

@@ -184,7 +184,8 @@ impl DockerActuator {
             Err(_) => return Ok(Some(unready)),
         };
         let (restarts, end) = (template::restarts(&seen), template::end(&seen));
-        let unready = ReplicaReport { restarts, end, ..unready };
+        let stop_grace = self.stop_grace(&seen);
+        let unready = ReplicaReport { restarts, end, stop_grace, ..unready };
         if matches!(container.state, State::EXITED | State::DEAD) {
             return Ok(Some(ReplicaReport { exited: true, ..unready }));
         }
@@ -235,16 +236,12 @@ impl DockerActuator {
             }
         };
 
+        let grace = self.stop_grace(&seen);
+        let mut options = StopContainerOptionsBuilder::new();
         // Without a grace of ours the engine knows the container's own.
-        let (options, own) = (StopContainerOptionsBuilder::new(), template::stop_timeout(&seen));
-        let (options, grace) = match self.stop_timeout {
-            // Whole seconds, rounded up: with 0 the engine would kill at once.
-            Some(grace) => {
-                let seconds = grace.as_millis().div_ceil(1000).clamp(1, 86_400);
-                (options.t(seconds as i32), Duration::from_secs(seconds as u64))
-            }
-            None => (options, own),
-        };
+        if self.stop_timeout.is_some() {
+            options = options.t(grace.as_secs() as i32);
+        }
         let docker = self.engine.docker()?;
         let patience = CHANGE_PATIENCE + grace;
         match self.engine.call(patience, docker.stop_container(id, Some(options.build()))).await {
@@ -256,6 +253,13 @@ impl DockerActuator {
             self.remove(id, clone).await?;
         }
         Ok(())
+    }
+
+    /// Time between its stop signal and SIGKILL: ours, else the container's own. Whole seconds,
+    /// rounded up: with 0 the engine would kill at once.
+    fn stop_grace(&self, seen: &ContainerInspectResponse) -> Duration {
+        let Some(grace) = self.stop_timeout else { return template::stop_timeout(seen) };
+        Duration::from_secs(grace.as_millis().div_ceil(1000).clamp(1, 86_400) as u64)
     }
 
     fn check_settled(&self, containers: &[Container]) -> Result<(), ActuatorError> {

@@ -69,7 +69,7 @@ impl DockerActuator {
         siblings: &[Container],
     ) -> Result<(String, String), EngineError> {
         // A name can be taken by a foreign container, or by a start at the same moment.
-        const ATTEMPTS: u32 = 8;
+        const ATTEMPTS: u32 = 20;
         let is_compose = matches!(self.selection, Selection::Compose { .. });
         let named = |sibling: &Container| sibling.name.strip_prefix(prefix)?.parse::<u32>().ok();
         let next = match is_compose {
@@ -80,7 +80,7 @@ impl DockerActuator {
         let mut attempt = 0;
         loop {
             // In growing steps, past many that others may have taken.
-            let number = next.saturating_add((1 << attempt) - 1);
+            let number = next.saturating_add((1_u32 << attempt) - 1);
             let name = format!("{prefix}{number}");
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
             let mut body = blueprint.body.clone();

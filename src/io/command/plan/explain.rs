@@ -13,7 +13,8 @@ pub fn all(plans: &[(String, Decision)]) -> String {
 fn paragraph(name: &str, decision: &Decision) -> String {
     let Decision { current_replicas: now, desired_replicas: desired, .. } = decision;
     let basis = format!("{:?}", decision.basis).to_lowercase();
-    let mut text = format!("{name}: {now} replicas now, {desired} desired, by {basis}\n");
+    let s = if *now == 1 { "" } else { "s" };
+    let mut text = format!("{name}: {now} replica{s} now, {desired} desired, by {basis}\n");
     let mut line = |what: &str, words: String| text += &format!("  {what:<17} {words}\n");
     line("why", decision.reason.clone());
     line("demand", demand(decision));
