@@ -5,6 +5,7 @@
 //! a file without any error gives a [`Config`]. Known limit: a check over two keys, one of them
 //! wrong, is made with the default of the wrong one.
 
+mod balancer;
 pub mod labels;
 mod policy;
 mod section;
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use balancer::{Balancer, Queue, Retry, Sticky, Weighting};
+
 use crate::autoscaler::Settings;
-use crate::balancer::Algorithm;
 use crate::fleet::FleetSettings;
 use section::{Report, Section};
 use value::Read;
@@ -297,18 +299,6 @@ pub struct ComposeTarget {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub stop_timeout: Option<Duration>,
-}
-
-/// The built-in reverse proxy of a service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Balancer {
-    pub listen: SocketAddr,
-    pub algorithm: Algorithm,
-    /// Longest wait for a ready replica before 503.
-    pub queue_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// Longest wait for the head of a replica's answer.
-    pub response_timeout: Duration,
 }
 
 /// One thing that is wrong with a configuration.

@@ -33,6 +33,10 @@ pub mod discovery;
 
 pub mod atomic_file;
 
+pub mod clock;
+
+pub mod health;
+
 pub mod signal;
 
 pub mod top;

@@ -9,21 +9,21 @@
 //! on a busy one requests in flight do. Drawing evenly and comparing (in flight + 1) ÷ weight, as
 //! some do, would send a replica in slow start nothing at all on a quiet service, and it would
 //! never warm up.
+//!
+//! A replica that answers errors at once has nothing in flight. So that this attracts no traffic,
+//! its share of errors counts as that share of one request more than the other one has.
 
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::Target;
-use super::random::{Weights, mix};
+use super::Load;
+use super::latency::memory;
 
-/// Index into `ready`; zero if there is none.
-pub(super) fn pick(ready: &[Target], weights: &Weights, random: u64) -> usize {
-    let first = weights.draw(random);
-    let Some(second) = weights.draw_other(first, mix(random)) else {
-        return first;
+/// What is compared: the smaller one is chosen, of equal ones the first.
+pub(super) fn loads(a: &Load, b: &Load, slowest: f32, now: Duration) -> (f64, f64) {
+    let (of_a, of_b) = (f64::from(a.in_flight()), f64::from(b.in_flight()));
+    let load = |load: &Load, own: f64, other: f64| {
+        (own + f64::from(load.counters.latency.errors(now, memory(slowest))) * (other + 1.0))
+            * load.inverse_share
     };
-    let load = |index: usize| {
-        let target = &ready[index];
-        f64::from(target.counters.in_flight.load(Ordering::Acquire)) / target.share()
-    };
-    if load(second) < load(first) { second } else { first }
+    (load(a, of_a, of_b), load(b, of_b, of_a))
 }

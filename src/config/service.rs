@@ -8,12 +8,10 @@ use toml::de::{DeString, DeValue};
 
 use super::policy::{minutes, read_settings};
 use super::section::Section;
-use super::value;
 use super::{
-    Balancer, Capacity, ComposeTarget, DemandUnit, DockerTarget, Mode, ProcessTarget, Service,
-    Target,
+    Capacity, ComposeTarget, DemandUnit, DockerTarget, Mode, ProcessTarget, Service, Target,
 };
-use crate::balancer::Algorithm;
+use super::{balancer, value};
 use crate::fleet::FleetSettings;
 
 /// `None` without a target; what is wrong is reported in the section.
@@ -33,7 +31,7 @@ pub fn read(name: &str, s: &mut Section) -> Option<Service> {
         Mode::Observe,
         value::one_of(&[("observe", Mode::Observe), ("act", Mode::Act)]),
     );
-    let (balancer, slow_start, drain_timeout) = read_balancer(s);
+    let (balancer, slow_start, drain_timeout) = balancer::read(s);
     let settings = read_settings(s, evaluation_interval, demand);
     let start_timeout = s.or("start_timeout", minutes(10), value::duration("1s", "1day"));
     let yield_for = s.or("yield_for", minutes(2), value::duration("0s", "1day"));
@@ -92,37 +90,6 @@ fn read_capacity(s: &mut Section, demand: DemandUnit) -> Capacity {
         s.error("capacity", message.into());
     }
     capacity
-}
-
-/// The proxy, and the two times of the fleet that only matter behind one: without it slow start and
-/// draining have nothing to steer.
-fn read_balancer(s: &mut Section) -> (Option<Balancer>, Duration, Duration) {
-    let read = |s: &mut Section| {
-        let algorithms = [
-            ("round_robin", Algorithm::RoundRobin),
-            ("weighted_round_robin", Algorithm::WeightedRoundRobin),
-            ("least_request", Algorithm::LeastRequest),
-            ("ip_hash", Algorithm::IpHash),
-            ("random", Algorithm::Random),
-        ];
-        let algorithm = s.or("algorithm", Algorithm::default(), value::one_of(&algorithms));
-        let seconds = Duration::from_secs;
-        let slow_start = s.or("slow_start", seconds(30), value::duration("0s", "1h"));
-        let drain_timeout = s.or("drain_timeout", seconds(30), value::duration("0s", "1h"));
-        let queue_timeout = s.or("queue_timeout", seconds(5), value::duration("0s", "10m"));
-        let connect_timeout = s.or("connect_timeout", seconds(1), value::duration("1ms", "1m"));
-        let response_timeout = s.or("response_timeout", seconds(60), value::duration("1ms", "1h"));
-        let listen = s.required("listen", "write for instance \"127.0.0.1:9000\"", value::address);
-        let balancer = listen.map(|listen| Balancer {
-            listen,
-            algorithm,
-            queue_timeout,
-            connect_timeout,
-            response_timeout,
-        });
-        (balancer, slow_start, drain_timeout)
-    };
-    s.optional_table("balancer", read).unwrap_or_default()
 }
 
 fn read_target(name: &str, s: &mut Section) -> Option<Target> {

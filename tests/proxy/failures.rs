@@ -177,8 +177,10 @@ async fn a_request_waits_for_a_replica() {
 
 #[tokio::test]
 async fn a_request_does_not_wait_for_ever() {
-    let short =
-        foresail::config::Balancer { queue_timeout: Duration::from_millis(50), ..settings() };
+    let short = foresail::config::Balancer {
+        queue: foresail::config::Queue { max: 10_000, timeout: Duration::from_millis(50) },
+        ..settings()
+    };
     let world = World::new(short, &[]).await;
     let answer = world.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");

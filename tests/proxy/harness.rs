@@ -39,11 +39,11 @@ pub struct World {
 /// Generous limits; a test shortens the one that it is about.
 pub fn settings() -> config::Balancer {
     config::Balancer {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         algorithm: Algorithm::RoundRobin,
-        queue_timeout: PATIENCE,
+        queue: config::Queue { max: 10_000, timeout: PATIENCE },
         connect_timeout: PATIENCE,
         response_timeout: PATIENCE,
+        ..config::Balancer::new(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 }
 
@@ -65,11 +65,8 @@ impl World {
     /// Replaces the replicas; r0, r1, … by position, with their readiness.
     pub fn publish(&self, replicas: &[(SocketAddr, bool)]) {
         let target = |(index, (address, ready)): (usize, &(SocketAddr, bool))| Target {
-            id: format!("r{index}"),
-            address: *address,
-            weight: 1.0,
             ready: *ready,
-            counters: Arc::default(),
+            ..Target::new(format!("r{index}"), *address)
         };
         let targets = replicas.iter().enumerate().map(target).collect();
         let before = self.snapshots.borrow().clone();

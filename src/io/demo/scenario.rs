@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::days::Terms;
 use super::workload::Workload;
 use crate::autoscaler::{Settings, TrainingSchedule};
-use crate::balancer::Algorithm;
 use crate::config;
 use crate::fleet::FleetSettings;
 use crate::planner::predictive::Predictive;
@@ -95,11 +94,9 @@ impl Scenario {
                 yield_for: Duration::ZERO,
             },
             balancer: Some(config::Balancer {
-                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                algorithm: Algorithm::LeastRequest,
-                queue_timeout: Duration::from_secs(2),
-                connect_timeout: Duration::from_secs(1),
+                queue: config::Queue { max: 10_000, timeout: Duration::from_secs(2) },
                 response_timeout: Duration::from_secs(9),
+                ..config::Balancer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             }),
             calendar: None,
         };

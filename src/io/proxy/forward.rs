@@ -26,6 +26,7 @@ use super::refusal::Refusal;
 use super::{headers, tunnel};
 use crate::balancer::{InFlight, Key, Snapshot, Target, Waiting, mix};
 use crate::config::Balancer;
+use crate::io::clock;
 
 /// An idle connection to a replica is closed after this time: below the 5 s after which common
 /// servers (Node, uvicorn) close it themselves, for a request sent into that moment is lost, and a
@@ -115,7 +116,7 @@ impl Proxy {
         headers::rewrite_request(&mut head, host, client);
         let upload = Upload::new(body);
 
-        let mut seat = self.seat(Key { client: Some(client) }).await?;
+        let mut seat = self.seat(Key { client: Some(client), ..Key::default() }).await?;
         let mut result = self.attempt(&seat, &head, &upload).await;
         if let Err(failure) = &result
             && failure.allows_retry(repeatable)
@@ -138,19 +139,23 @@ impl Proxy {
 
     /// Picks a replica, and waits for one while none is ready.
     async fn seat(&self, key: Key) -> Result<Seat, Refusal> {
-        if let Some(seat) = self.take(|snapshot, random| snapshot.pick(key, random)) {
+        if let Some(seat) = self.take(|snapshot, random| snapshot.pick(key, random, clock::now())) {
             return Ok(seat);
         }
         let offered = Arc::clone(self.snapshots.borrow().offered());
-        let _waiting = Waiting::begin(&offered);
+        let waiting = Waiting::begin(&offered, self.settings.queue.max);
+        let _waiting = waiting.ok_or_else(|| {
+            offered.refused.fetch_add(1, Ordering::Relaxed);
+            Refusal::NoReplicaReady
+        })?;
         let mut snapshots = self.snapshots.clone();
         let mut seat = None;
         let found = snapshots.wait_for(|snapshot| {
-            seat = snapshot.pick(key, self.draw()).map(Seat::new);
+            seat = snapshot.pick(key, self.draw(), clock::now()).map(Seat::new);
             seat.is_some()
         });
         // Too late, or nobody is left to publish a snapshot: the same to the client.
-        let _ = tokio::time::timeout(self.settings.queue_timeout, found).await.is_ok();
+        let _ = tokio::time::timeout(self.settings.queue.timeout, found).await.is_ok();
         seat.ok_or_else(|| {
             offered.refused.fetch_add(1, Ordering::Relaxed);
             Refusal::NoReplicaReady

@@ -42,7 +42,7 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self == Refusal::NoReplicaReady {
-            let seconds = settings.queue_timeout.as_secs().max(1);
+            let seconds = settings.queue.timeout.as_secs().max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions, startup_delays};
-use crate::balancer;
+use super::{Service, Services, Shared, balancing, blocking, calendar, decisions, startup_delays};
+use crate::balancer::{self, Health};
 use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
@@ -27,6 +27,7 @@ use crate::io::calendar::Watch;
 use crate::io::collector::docker::DockerSource;
 use crate::io::docker::Engine;
 use crate::io::docker::inventory::Inventory;
+use crate::io::health::Prober;
 use crate::io::store::{Store, StoreError, demand_series};
 use crate::io::{api, discovery, proxy};
 
@@ -193,6 +194,11 @@ impl Supervisor {
         let shared = service.shared.clone();
         if let (Some(listener), Some(settings)) = (proxy, shared.config.balancer.clone()) {
             let snapshots = shared.balancer.subscribe();
+            runners.spawn(balancing::eject(shared.clone(), stop.clone()));
+            if let Some(check) = settings.check.clone() {
+                let prober = Prober::new(check);
+                runners.spawn(balancing::check(shared.clone(), prober, stop.clone()));
+            }
             edges.spawn(proxy::serve(listener, settings, snapshots, stop.clone()));
         }
         if let Some(path) = shared.config.calendar.clone() {
@@ -323,9 +329,13 @@ async fn restore(
         Err(error) => state.refuse_models(vec![error.to_string()]),
     }
     state.decisions = decisions.into();
-    let balancer = settings.balancer.as_ref().map(|b| b.algorithm).unwrap_or_default();
+    let balancer = settings.balancer.as_ref().map(config::Balancer::rules).unwrap_or_default();
     let balancer = Arc::new(balancer::Snapshot::new(balancer, Vec::new(), None));
-    let snapshot = state.snapshot(now, &balancer);
+    let (ejection, check) = match &settings.balancer {
+        Some(balancer) => (balancer.ejection.clone(), balancer.check.clone()),
+        None => Default::default(),
+    };
+    let snapshot = state.snapshot(now, &balancer, BTreeMap::new());
     let shared = Shared {
         config: settings.clone(),
         store: store.clone(),
@@ -338,6 +348,7 @@ async fn restore(
         state: Mutex::new(state),
         snapshot: watch::Sender::new(Arc::new(snapshot)),
         balancer: watch::Sender::new(balancer),
+        health: Mutex::new(Health::new(ejection, check)),
         store_failures: AtomicU64::new(0),
         proxy_address: proxy.and_then(|l| l.local_addr().ok()),
     };
