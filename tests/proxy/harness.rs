@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foresail::balancer::{Algorithm, Snapshot, Target};
@@ -47,6 +47,12 @@ pub fn settings() -> config::Balancer {
     }
 }
 
+/// The threads of all proxies of this process.
+fn threads() -> proxy::Threads {
+    static THREADS: OnceLock<proxy::Threads> = OnceLock::new();
+    THREADS.get_or_init(|| proxy::Threads::start().unwrap()).clone()
+}
+
 impl World {
     /// A proxy in front of `replicas`, all ready, named r0, r1, …
     pub async fn new(settings: config::Balancer, replicas: &[SocketAddr]) -> World {
@@ -56,7 +62,8 @@ impl World {
         let snapshot = Arc::new(Snapshot::new(algorithm, Vec::new(), None));
         let (snapshots, receiver) = watch::channel(snapshot);
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(proxy::serve(listener, settings, receiver, shutdown.clone()));
+        let served =
+            tokio::spawn(proxy::serve(listener, settings, receiver, threads(), shutdown.clone()));
         let world = World { address, shutdown, served, snapshots, algorithm };
         world.publish(&replicas.iter().map(|address| (*address, true)).collect::<Vec<_>>());
         world

@@ -41,6 +41,8 @@ pub enum StartError {
     /// The address of an engine, or a target, is malformed.
     #[error("{key}: {reason}")]
     Engine { key: String, reason: String },
+    #[error("no threads for the balancers: {0}")]
+    Threads(std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -72,6 +74,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let supervisor = Arc::new(Supervisor {
         config,
         store: store.clone(),
+        threads: proxy::Threads::start().map_err(StartError::Threads)?,
         services: services.clone(),
         engines: Mutex::default(),
         units: Mutex::default(),
@@ -125,6 +128,8 @@ pub struct Supervisor {
     pub config: Config,
     pub services: Services,
     store: Arc<Store>,
+    /// Where the balancers of all services serve.
+    threads: proxy::Threads,
     engines: Mutex<Engines>,
     units: Mutex<BTreeMap<String, Unit>>,
     shutdown: CancellationToken,
@@ -193,7 +198,8 @@ impl Supervisor {
         let shared = service.shared.clone();
         if let (Some(listener), Some(settings)) = (proxy, shared.config.balancer.clone()) {
             let snapshots = shared.balancer.subscribe();
-            edges.spawn(proxy::serve(listener, settings, snapshots, stop.clone()));
+            let threads = self.threads.clone();
+            edges.spawn(proxy::serve(listener, settings, snapshots, threads, stop.clone()));
         }
         if let Some(path) = shared.config.calendar.clone() {
             let watch = Watch::new(path, shared.config.settings.training.max_history);
