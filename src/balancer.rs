@@ -15,6 +15,7 @@ mod consistent_hash;
 mod counters;
 mod explain;
 mod health;
+mod histogram;
 mod key;
 mod latency;
 mod least_request;
@@ -24,6 +25,7 @@ mod retry_budget;
 mod room;
 mod slow_start;
 mod smooth;
+mod standing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub use self::key::{Key, KeySource, Session, cookie};
 pub use self::random::{STRIDE, hash, mix};
 pub use self::retry_budget::RetryBudget;
 pub use self::slow_start::slow_start_weight;
+pub use self::standing::Standing;
 
 use self::consistent_hash::Table;
 use self::random::Weights;

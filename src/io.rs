@@ -35,6 +35,8 @@ pub mod atomic_file;
 
 pub mod clock;
 
+pub mod health;
+
 pub mod signal;
 
 pub mod top;

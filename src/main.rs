@@ -11,6 +11,11 @@ use foresail::io::command::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// What it costs to make and drop the parts of a request is a tenth of the proxy's time with the
+/// system's allocator, which also keeps the memory of connections that have fallen idle.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A predictive autoscaler: records the load of a service's workers, forecasts it and starts
 /// workers ahead of the peak.
 #[derive(Parser)]

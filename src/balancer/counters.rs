@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::histogram::Histogram;
 use super::latency::Latency;
 use super::room::Place;
 
@@ -25,6 +26,7 @@ pub struct Counters {
     /// Answers with a status of 500 and above.
     pub errors: AtomicU64,
     pub(super) latency: Latency,
+    pub(super) histogram: Histogram,
     pub(super) place: Place,
 }
 
@@ -49,6 +51,7 @@ impl Counters {
             }
         };
         self.latency.sample(now, outcome.latency, error);
+        self.histogram.add(outcome.latency);
         if error {
             let row = self.row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             self.longest_row.fetch_max(row, Ordering::Relaxed);

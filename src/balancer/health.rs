@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Target;
+use super::histogram::Counts;
 use crate::fleet::ReplicaId;
 
 /// When requests eject a replica.
@@ -79,6 +80,8 @@ struct Watch {
     was_out: bool,
     /// Requests that had ended when the interval began, and errors among them.
     before: (u64, u64),
+    /// Latencies at the last two ends of intervals, the older one first.
+    latencies: [Counts; 2],
     fails_checks: bool,
     /// Checks in a row that speak against what is believed.
     contrary: u32,
@@ -171,6 +174,12 @@ impl Health {
         }
     }
 
+    /// Median and 99th percentile of latency in seconds, over one to two intervals.
+    pub(super) fn quantiles(&self, target: &Target) -> Option<[f64; 2]> {
+        let before = self.replicas.get(&target.id).map_or(&[][..], |watch| &watch.latencies[0]);
+        target.counters.histogram.quantiles(before, [0.5, 0.99])
+    }
+
     /// Those with too many errors in a row, the number says how bad it is: always worse than a low
     /// share of successes.
     fn in_a_row(&self, ready: &[&Target]) -> Vec<(ReplicaId, f64)> {
@@ -212,6 +221,8 @@ impl Health {
         for target in targets {
             let Some(watch) = self.replicas.get_mut(&target.id) else { continue };
             watch.before = target.counters.ended();
+            watch.latencies.rotate_left(1);
+            watch.latencies[1] = target.counters.histogram.counts();
             if !watch.was_out {
                 watch.multiplier = watch.multiplier.saturating_sub(1);
             }

@@ -15,6 +15,7 @@ mod access_log;
 mod body;
 mod connection;
 mod exchange;
+mod failure;
 mod forwarded;
 mod headers;
 mod pool;
@@ -156,7 +157,7 @@ fn take_in(
             } else {
                 let answer = Refusal::TooManyConnections.raw(&proxy.settings);
                 drop(proxy);
-                connection::refuse(stream, answer).await;
+                Box::pin(connection::refuse(stream, answer)).await;
             }
         })
     });

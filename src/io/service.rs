@@ -5,8 +5,10 @@
 //! never wait for the runner.
 
 mod back_off;
+mod balancing;
 mod calendar;
 mod decisions;
+mod files;
 mod lock;
 mod mode;
 mod models;
@@ -38,9 +40,9 @@ use super::artifact::in_use::InUse;
 use super::clock;
 use super::store::{DemandRow, Store, StoreError};
 use crate::autoscaler::{DemandSample, Learning};
-use crate::balancer::{self, Key};
+use crate::balancer::{self, Explanation, Health, Key, PassedOver, Standing};
 use crate::config;
-use crate::fleet::Replica;
+use crate::fleet::{Replica, ReplicaId};
 use crate::forecast::{Forecast, ForecastError};
 use crate::planner::Decision;
 use crate::series::{Series, Time};
@@ -67,8 +69,16 @@ pub struct Snapshot {
     pub counters: Counters,
     /// What is wrong now, for people: engine gone, container without CPU limit, …
     pub notes: Vec<String>,
+    /// How each replica stands with the balancer.
+    pub standings: BTreeMap<ReplicaId, Standing>,
     /// Requests that arrived at the built-in balancer.
     pub arrivals_total: u64,
+    /// Requests that wait there now, were refused and were sent a second time.
+    pub waiting: u32,
+    pub refused_total: u64,
+    pub retries_total: u64,
+    /// Retries that were not made for want of budget.
+    pub retries_refused_total: u64,
     /// Requests answered by the replicas now in the fleet, and how many of them failed.
     pub requests_total: u64,
     pub request_failures_total: u64,
@@ -143,6 +153,7 @@ struct Shared {
     state: Mutex<State>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     balancer: watch::Sender<Arc<balancer::Snapshot>>,
+    health: Mutex<Health>,
     store_failures: AtomicU64,
     proxy_address: Option<SocketAddr>,
 }
@@ -168,11 +179,18 @@ impl Service {
         self.shared.proxy_address
     }
 
-    /// One balancing choice, as the proxy would make it.
-    pub fn pick(&self, key: Key) -> Option<Replica> {
+    /// One balancing choice, as the proxy would make it, with its reason.
+    ///
+    /// # Errors
+    /// Why nobody can be chosen, for each replica.
+    pub fn pick(&self, key: Key) -> Result<(Replica, Explanation), Vec<PassedOver>> {
         let balancer = self.shared.balancer.borrow().clone();
-        let picked = balancer.pick(key, rand::random(), clock::now())?;
-        self.snapshot().replicas.iter().find(|r| r.id == picked.id).cloned()
+        let picked = balancer.explain(key, rand::random(), clock::now());
+        let known = picked.and_then(|(target, explanation)| {
+            let replica = self.snapshot().replicas.iter().find(|r| r.id == target.id).cloned()?;
+            Some((replica, explanation))
+        });
+        known.ok_or_else(|| balancer.passed_over())
     }
 
     /// Recorded rows with `from <= time < to`.

@@ -3,6 +3,8 @@
 //! prometheus-client writes OpenMetrics; a scraper that does not ask for that gets the older text
 //! format, in which a counter's `# TYPE` line carries its `_total` and there is no `# EOF`.
 
+mod balancer;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -324,14 +326,14 @@ fn render(services: &[(&config::Service, Arc<Snapshot>)]) -> String {
         });
         rows.collect::<Vec<_>>()
     };
-    for metric in GAUGES {
+    for metric in GAUGES.iter().chain(balancer::GAUGES) {
         let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         for (labels, value) in rows(metric) {
             family.get_or_create(&labels).set(value);
         }
         registry.register(metric.name, metric.help, family);
     }
-    for metric in COUNTERS {
+    for metric in COUNTERS.iter().chain(balancer::COUNTERS) {
         let family = Family::<Labels, Counter>::default();
         for (labels, value) in rows(metric) {
             family.get_or_create(&labels).inc_by(value as u64);
@@ -364,35 +366,4 @@ fn classic(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::io::api::tests::{snapshot, web};
-
-    #[test]
-    fn both_formats_show_every_metric() {
-        let (service, snapshot) = (web(), Arc::new(snapshot()));
-        let open = render(&[(&service, snapshot)]);
-        assert!(open.ends_with("# EOF\n"));
-        assert!(open.contains("# TYPE foresail_samples counter\n"));
-        let classic = classic(&open);
-        let expected = [
-            "foresail_demand{service=\"web\"} 2.5\n",
-            "foresail_replicas{service=\"web\",phase=\"ready\"} 1.0\n",
-            "foresail_forecast_peak{service=\"web\",forecast_quantile=\"0.9\"} 4.5\n",
-            "# HELP foresail_samples_total Samples taken in.\n",
-            "# TYPE foresail_samples_total counter\n",
-            "foresail_samples_total{service=\"web\"} 7\n",
-            "foresail_samples_refused_total{service=\"web\",reason=\"nan\"} 2\n",
-            "foresail_decisions_total{service=\"web\",basis=\"forecast\"} 3\n",
-            "foresail_service_info{service=\"web\",mode=\"observe\",demand_unit=\"cores\",\
-             policy=\"predictive\"} 1.0\n",
-        ];
-        for line in expected {
-            assert!(classic.contains(line), "{line} is missing in\n{classic}");
-        }
-        assert!(!classic.contains("# EOF"));
-        for metric in GAUGES.iter().chain(COUNTERS) {
-            assert!(open.contains(&format!("# HELP {} ", metric.name)), "{}", metric.name);
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use crate::balancer::{Algorithm, Key, hash};
 use crate::io::store::DemandRow;
 use crate::series::Time;
 
@@ -210,22 +211,23 @@ impl DecisionsQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TargetQuery {
-    /// Address of the client, for `ip_hash`.
+    /// Address of the client; under `key_hash` the key, whatever it is.
     #[param(example = "192.0.2.7")]
     key: Option<String>,
 }
 
 impl TargetQuery {
     /// # Errors
-    /// A sentence if the key is no IP address.
-    pub fn key(&self) -> Result<crate::balancer::Key, ApiError> {
-        let parse = |text: &String| {
-            text.parse().map_err(|_| {
-                ApiError::parameter("key", format!("`{}` is no IP address", shown(text)))
-            })
-        };
-        let client = self.key.as_ref().map(parse).transpose()?;
-        Ok(crate::balancer::Key { client, ..Default::default() })
+    /// A sentence if the key should be an IP address and is none.
+    pub fn key(&self, algorithm: Algorithm) -> Result<Key, ApiError> {
+        let Some(text) = &self.key else { return Ok(Key::default()) };
+        if algorithm == Algorithm::KeyHash {
+            return Ok(Key { key: Some(hash(text.as_bytes())), ..Key::default() });
+        }
+        let client = text.parse().map_err(|_| {
+            ApiError::parameter("key", format!("`{}` is no IP address", shown(text)))
+        })?;
+        Ok(Key { client: Some(client), ..Key::default() })
     }
 }
 
@@ -347,9 +349,11 @@ mod tests {
         let limit = |text: &str| DecisionsQuery { limit: Some(text.into()) }.limit();
         assert_eq!(limit("1000"), Ok(1000));
         assert!(["0", "1001", "-1", "x", ""].iter().all(|text| limit(text).is_err()));
-        let key = |text: &str| TargetQuery { key: Some(text.into()) }.key();
-        assert!(key("2001:db8::1").unwrap().client.is_some());
-        assert!(key("localhost").is_err());
+        let key = |text: &str, algorithm| TargetQuery { key: Some(text.into()) }.key(algorithm);
+        assert!(key("2001:db8::1", Algorithm::IpHash).unwrap().client.is_some());
+        assert!(key("localhost", Algorithm::LeastRequest).is_err());
+        let named = Key { key: Some(hash(b"localhost")), ..Key::default() };
+        assert_eq!(key("localhost", Algorithm::KeyHash).unwrap(), named);
     }
 
     proptest! {

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use super::App;
 use super::error::{ApiError, At, Code, ErrorBody, Params};
 use super::query::{self, DecisionsQuery, ForecastQuery, HistoryQuery, HistoryRow, TargetQuery};
-use super::view::{self, ReplicaView, ServiceDetail, ServiceSummary};
+use super::view::{self, Choice, ReplicaView, ServiceDetail, ServiceSummary};
+use crate::balancer::Because;
 use crate::config::DemandUnit;
-use crate::fleet::Replica;
 use crate::forecast::Forecast;
 use crate::planner::Decision;
 
@@ -196,31 +196,40 @@ pub struct Replicas {
     pub replicas: Vec<ReplicaView>,
 }
 
-/// The replicas with phase, address, requests in flight and balancing weight.
+/// The replicas with phase, address, requests in flight, and how they stand with the balancer.
 #[utoipa::path(
     get, path = "/v1/services/{service}/replicas", tag = "services",
     params(("service" = String, Path, example = "web")),
     responses((status = 200, body = Replicas), (status = 404, body = ErrorBody)),
 )]
 pub async fn replicas(At(service): At) -> Json<Replicas> {
-    Json(Replicas { replicas: view::replicas(service.config(), &service.snapshot()) })
+    Json(Replicas { replicas: view::replicas(&service.snapshot()) })
 }
 
-/// One balancing choice, as the built-in proxy would make it, for a balancer outside.
+/// One balancing choice, as the built-in proxy would make it, for a balancer outside; with its
+/// reason.
 #[utoipa::path(
     get, path = "/v1/services/{service}/target", tag = "services",
     params(("service" = String, Path, example = "web"), TargetQuery),
     responses(
-        (status = 200, body = Replica),
+        (status = 200, body = Choice),
         (status = 400, body = ErrorBody),
         (status = 404, body = ErrorBody),
-        (status = 503, body = ErrorBody, description = "No replica is ready"),
+        (status = 503, body = ErrorBody, description = "No replica is ready and has room"),
     ),
 )]
 pub async fn target(
     At(service): At,
     Params(query): Params<TargetQuery>,
-) -> Result<Json<Replica>, ApiError> {
-    let replica = service.pick(query.key()?);
-    replica.map(Json).ok_or_else(|| ApiError::new(Code::NoReadyReplica, "no replica is ready"))
+) -> Result<Json<Choice>, ApiError> {
+    let algorithm = service.config().balancer.as_ref().map(|b| b.algorithm).unwrap_or_default();
+    match service.pick(query.key(algorithm)?) {
+        Ok((replica, choice)) => Ok(Json(Choice { replica, choice })),
+        Err(passed_over) => {
+            let full = passed_over.iter().any(|replica| replica.because == Because::Full);
+            let message = if full { "no replica has room" } else { "no replica is ready" };
+            let error = ApiError::new(Code::NoReadyReplica, message);
+            Err(error.with(json!({"passed_over": passed_over})))
+        }
+    }
 }

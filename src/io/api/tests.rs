@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
 use super::*;
+use crate::balancer::Standing;
 use crate::config::Mode;
 use crate::fleet::{Phase, Replica};
 use crate::forecast::{Method, Training};
@@ -26,6 +27,24 @@ pub fn web() -> config::Service {
 
 fn time() -> Time {
     DateTime::from_timestamp(1_767_614_400, 0).expect("in range")
+}
+
+/// A replica that was just ejected.
+fn standing() -> Standing {
+    Standing {
+        weight: 1.0,
+        passes_checks: Some(true),
+        ejected_for_ms: Some(9_900),
+        ejections: 2,
+        requests: 100,
+        errors: 8,
+        failures: 1,
+        error_share: 0.25,
+        latency_ms: Some(20.0),
+        latency_p50_ms: Some(10.0),
+        latency_p99_ms: Some(90.0),
+        ..Standing::default()
+    }
 }
 
 /// What the service looks like after a decision by forecast.
@@ -115,7 +134,12 @@ pub fn snapshot() -> Snapshot {
             ..Counters::default()
         },
         notes: Vec::new(),
+        standings: BTreeMap::from([("a".to_owned(), standing())]),
         arrivals_total: 0,
+        waiting: 3,
+        refused_total: 2,
+        retries_total: 4,
+        retries_refused_total: 1,
         requests_total: 0,
         request_failures_total: 0,
     }

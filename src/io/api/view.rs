@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::balancer::slow_start_weight;
+use crate::balancer::{Explanation, Standing};
 use crate::config::{self, Mode};
 use crate::fleet::{Phase, Replica};
 use crate::io::artifact::catalog::ModelInfo;
@@ -56,8 +56,17 @@ pub struct ReplicaCounts {
 pub struct ReplicaView {
     #[serde(flatten)]
     pub replica: Replica,
-    /// Share of a full weight that the balancer gives it: 1 when ready, less while warming, else 0.
-    pub weight: f64,
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// A choice with its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Choice {
+    /// The chosen one.
+    #[serde(flatten)]
+    pub replica: Replica,
+    pub choice: Explanation,
 }
 
 /// A service with its settings, its model and its last decision.
@@ -157,17 +166,11 @@ pub fn detail(service: &config::Service, snapshot: &Snapshot) -> ServiceDetail {
     }
 }
 
-pub fn replicas(service: &config::Service, snapshot: &Snapshot) -> Vec<ReplicaView> {
-    let weight = |replica: &Replica| match replica.phase {
-        Phase::Ready => 1.0,
-        Phase::Warming => {
-            let age = snapshot.time.signed_duration_since(replica.since).to_std();
-            slow_start_weight(age.unwrap_or_default(), service.fleet.slow_start)
-        }
-        Phase::Starting | Phase::Draining | Phase::Gone => 0.0,
+pub fn replicas(snapshot: &Snapshot) -> Vec<ReplicaView> {
+    let view = |replica: &Replica| ReplicaView {
+        replica: replica.clone(),
+        standing: snapshot.standings.get(&replica.id).cloned().unwrap_or_default(),
     };
-    let view =
-        |replica: &Replica| ReplicaView { replica: replica.clone(), weight: weight(replica) };
     snapshot.replicas.iter().map(view).collect()
 }
 

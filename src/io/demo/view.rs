@@ -247,7 +247,12 @@ mod tests {
             override_: None,
             counters: Default::default(),
             notes: vec![],
+            standings: Default::default(),
             arrivals_total: 0,
+            waiting: 0,
+            refused_total: 0,
+            retries_total: 0,
+            retries_refused_total: 0,
             requests_total: 0,
             request_failures_total: 0,
         }

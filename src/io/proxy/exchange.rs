@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::access_log::Entry;
 use super::body::{Answer, Reply, Upload};
+use super::failure::{Failed, Failure};
 use super::forwarded::{self, Client};
 use super::headers;
 use super::pool::Wire;
@@ -51,24 +52,6 @@ impl Drop for Freed {
             freed.notify_one();
         }
     }
-}
-
-/// Why a replica gave no answer, and the request if not a byte of it was sent.
-struct Failed {
-    why: Failure,
-    unsent: Option<Request<Upload>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    Unreached {
-        timed_out: bool,
-    },
-    Broken,
-    TimedOut,
-    /// The client's own body is at fault.
-    Upload(UploadState),
-    UploadTimedOut,
 }
 
 /// Answers the requests of one connection.
@@ -365,29 +348,6 @@ impl Proxy {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let session = self.settings.sticky.as_ref().and_then(|s| sticky::read(&head.headers, s));
         Key { client: Some(client.address), key: self.settings.key.hash(target, header), session }
-    }
-}
-
-impl Failure {
-    fn outcome(self) -> OutcomeKind {
-        match self {
-            Failure::Unreached { timed_out: false } => OutcomeKind::Unreached,
-            Failure::Unreached { timed_out: true } | Failure::TimedOut => OutcomeKind::TimedOut,
-            Failure::Broken | Failure::Upload(_) | Failure::UploadTimedOut => OutcomeKind::Broken,
-        }
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
-        match failure {
-            Failure::Unreached { timed_out: false } => Refusal::ReplicaUnreached,
-            Failure::Broken => Refusal::ReplicaBroke,
-            Failure::Upload(UploadState::TooLarge) => Refusal::TooLarge,
-            Failure::Upload(_) => Refusal::BadRequest("the body of the request broke off"),
-            Failure::UploadTimedOut => Refusal::UploadTimedOut,
-            Failure::Unreached { timed_out: true } | Failure::TimedOut => Refusal::ReplicaTimedOut,
-        }
     }
 }
 

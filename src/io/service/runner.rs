@@ -12,12 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use super::lock::{self, ActorLock};
 use super::{Service, Services, Shared, blocking};
-use crate::balancer;
-use crate::config::Balancer;
 use crate::fleet::Command;
 use crate::forecast::Model;
 use crate::forecast::challenge::learn;
 use crate::io::actuator::Actuator;
+use crate::io::clock;
 use crate::io::collector::MetricsSource;
 use crate::io::store::Store;
 use crate::series::Time;
@@ -153,16 +152,12 @@ fn carry_out(
 
 /// The balancer first: who leaves must not be chosen any more before anybody reads that it left.
 fn publish(shared: &Arc<Shared>) {
-    let now = Utc::now();
-    let rules = shared.config.balancer.as_ref().map(Balancer::rules).unwrap_or_default();
-    let targets = shared.state().targets(now);
-    let before = shared.balancer.borrow().clone();
-    let balancer = Arc::new(balancer::Snapshot::new(rules, targets, Some(&before)));
-    shared.balancer.send_replace(balancer.clone());
+    let balancer = shared.publish_balancer();
+    let standings = balancer.standings(&shared.health(), clock::now());
     let snapshot = {
         let mut state = shared.state();
         state.counters.store_failures = shared.store_failures.load(Ordering::Relaxed);
-        state.snapshot(now, &balancer)
+        state.snapshot(Utc::now(), &balancer, standings)
     };
     shared.snapshot.send_replace(Arc::new(snapshot));
 }

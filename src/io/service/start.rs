@@ -16,8 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, blocking, calendar, decisions, startup_delays};
-use crate::balancer;
+use super::{
+    Service, Services, Shared, balancing, blocking, calendar, decisions, files, startup_delays,
+};
+use crate::balancer::{self, Health};
 use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
 use crate::io::actuator::docker::DockerActuator;
@@ -27,6 +29,7 @@ use crate::io::calendar::Watch;
 use crate::io::collector::docker::DockerSource;
 use crate::io::docker::Engine;
 use crate::io::docker::inventory::Inventory;
+use crate::io::health::Prober;
 use crate::io::store::{Store, StoreError, demand_series};
 use crate::io::{api, discovery, proxy};
 
@@ -64,7 +67,7 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing keeps running then.
 pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, StartError> {
-    raise_file_limit();
+    files::raise_limit();
     let path = config.store.path.clone();
     let retention = config.store.retention;
     let store = Arc::new(blocking(move || Store::open(&path, retention)).await?);
@@ -198,6 +201,11 @@ impl Supervisor {
         let shared = service.shared.clone();
         if let (Some(listener), Some(settings)) = (proxy, shared.config.balancer.clone()) {
             let snapshots = shared.balancer.subscribe();
+            runners.spawn(balancing::eject(shared.clone(), stop.clone()));
+            if let Some(check) = settings.check.clone() {
+                let prober = Prober::new(check);
+                runners.spawn(balancing::check(shared.clone(), prober, stop.clone()));
+            }
             let threads = self.threads.clone();
             edges.spawn(proxy::serve(listener, settings, snapshots, threads, stop.clone()));
         }
@@ -266,19 +274,6 @@ impl Unit {
     }
 }
 
-/// A request in flight takes two descriptors, and the usual soft limit of 1024 is soon reached.
-fn raise_file_limit() {
-    #[cfg(unix)]
-    {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let raised = getrlimit(Resource::RLIMIT_NOFILE)
-            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-        if let Err(error) = raised {
-            tracing::warn!(%error, "the limit of open files stays as it is");
-        }
-    }
-}
-
 async fn listen(key: String, address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { key, address, error })
 }
@@ -331,7 +326,11 @@ async fn restore(
     state.decisions = decisions.into();
     let balancer = settings.balancer.as_ref().map(config::Balancer::rules).unwrap_or_default();
     let balancer = Arc::new(balancer::Snapshot::new(balancer, Vec::new(), None));
-    let snapshot = state.snapshot(now, &balancer);
+    let (ejection, check) = match &settings.balancer {
+        Some(balancer) => (balancer.ejection.clone(), balancer.check.clone()),
+        None => Default::default(),
+    };
+    let snapshot = state.snapshot(now, &balancer, BTreeMap::new());
     let shared = Shared {
         config: settings.clone(),
         store: store.clone(),
@@ -344,6 +343,7 @@ async fn restore(
         state: Mutex::new(state),
         snapshot: watch::Sender::new(Arc::new(snapshot)),
         balancer: watch::Sender::new(balancer),
+        health: Mutex::new(Health::new(ejection, check)),
         store_failures: AtomicU64::new(0),
         proxy_address: proxy.and_then(|l| l.local_addr().ok()),
     };

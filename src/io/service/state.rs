@@ -9,7 +9,7 @@ mod learning;
 mod shown;
 mod switched;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::autoscaler::{Autoscaler, DemandSample, Observation};
 use crate::balancer;
 use crate::config::{self, Capacity, DemandUnit, Mode};
 use crate::fleet::yielding::Yielding;
-use crate::fleet::{Command, Fleet, Phase, Replica, ReplicaReport};
+use crate::fleet::{Command, Fleet, Phase, Replica, ReplicaId, ReplicaReport};
 use crate::io::artifact::catalog::ModelInfo;
 use crate::io::collector::meter::{Meter, Requests};
 use crate::io::collector::{Reading, Sample};
@@ -67,6 +67,8 @@ pub(super) struct State {
     /// Cores in use at each sample since the last evaluation.
     cores: Vec<f64>,
     capacity: f64,
+    /// Balancing weights by replica, where they are not equal: cores it may use.
+    weights: BTreeMap<ReplicaId, f64>,
     arrivals_before: Option<(Time, u64)>,
     pushed: Option<DemandSample>,
     last: Observation,
@@ -114,6 +116,7 @@ impl State {
             demand: DemandModel::default(),
             cores: Vec::new(),
             capacity,
+            weights: BTreeMap::new(),
             arrivals_before: None,
             pushed: None,
             last: Observation { capacity, ..Observation::default() },
@@ -170,6 +173,7 @@ impl State {
         if self.config.capacity == Capacity::Learn && self.config.demand == DemandUnit::Cores {
             self.learn_capacity(readings);
         }
+        self.weigh(readings);
         self.cores.extend(self.serving_cores(&samples));
         samples
     }
@@ -187,6 +191,17 @@ impl State {
             .collect();
         let enough = !cores.is_empty() && 2 * cores.len() >= serving.len();
         enough.then(|| cores.iter().sum::<f64>() * serving.len() as f64 / cores.len() as f64)
+    }
+
+    /// A replica that cannot be read keeps its weight.
+    fn weigh(&mut self, readings: &[Reading]) {
+        let weighting = self.config.balancer.as_ref().map(|balancer| balancer.weights);
+        if weighting == Some(config::Weighting::Capacity) {
+            let fleet = &self.fleet;
+            self.weights.retain(|id, _| fleet.replicas().any(|r| r.id == *id));
+            let cores = |r: &Reading| r.cpu_limit.filter(|&l| l > 0.0).unwrap_or(UNLIMITED_CORES);
+            self.weights.extend(readings.iter().map(|r| (r.replica.clone(), cores(r))));
+        }
     }
 
     /// The mean limit of the replicas that serve.

@@ -12,6 +12,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::moment::{Focus, Moment, Wanted, sound};
 use super::state::{Action, Effect, Event, Link, State, Tab, update};
 use super::{text, view};
+use crate::balancer::Standing;
 use crate::config::{DemandUnit, Mode};
 use crate::fleet::{Phase, Replica};
 use crate::forecast::accuracy::MethodScore;
@@ -64,7 +65,9 @@ fn replica(id: &str, phase: Phase, seconds: i64) -> ReplicaView {
         managed: phase != Phase::Ready,
         ..snapshot().replicas[0].clone()
     };
-    ReplicaView { replica, weight: if phase == Phase::Ready { 1.0 } else { 0.4 } }
+    let (weight, p99) = if phase == Phase::Ready { (1.0, Some(87.4)) } else { (0.4, None) };
+    let standing = Standing { weight, latency_p99_ms: p99, healthy: true, ..Default::default() };
+    ReplicaView { replica, standing }
 }
 
 fn focus() -> Focus {

@@ -1,14 +1,15 @@
 //! Pure: what others see of a service: its snapshot, its notes, its replicas as balancer targets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::Snapshot;
 use super::super::back_off::BackOff;
 use super::State;
-use crate::balancer;
+use crate::balancer::{self, Standing};
 use crate::config::Mode;
-use crate::fleet::{Phase, Replica};
+use crate::fleet::{Phase, Replica, ReplicaId};
 use crate::io::artifact::catalog::ModelInfo;
 use crate::series::Time;
 
@@ -33,12 +34,18 @@ impl State {
         if self.held_back.is_some() { Mode::Observe } else { self.mode }
     }
 
-    pub fn snapshot(&self, now: Time, balancer: &balancer::Snapshot) -> Snapshot {
+    pub fn snapshot(
+        &self,
+        now: Time,
+        balancer: &balancer::Snapshot,
+        standings: BTreeMap<ReplicaId, Standing>,
+    ) -> Snapshot {
         let counters = |f: fn(&balancer::Counters) -> &AtomicU64| {
             let load = |t: &balancer::Target| f(&t.counters).load(Ordering::Relaxed);
             balancer.targets().iter().map(load).sum()
         };
         let notes = self.autoscaler.notes();
+        let offered = balancer.offered();
         Snapshot {
             time: now,
             mode: self.effective_mode(),
@@ -53,7 +60,12 @@ impl State {
             override_: self.override_.clone().filter(|o| now < o.until),
             counters: self.counters.clone(),
             notes: notes.into_iter().chain(self.notes(now)).collect(),
-            arrivals_total: balancer.offered().arrived.load(Ordering::Relaxed),
+            standings,
+            arrivals_total: offered.arrived.load(Ordering::Relaxed),
+            waiting: offered.waiting.load(Ordering::Relaxed),
+            refused_total: offered.refused.load(Ordering::Relaxed),
+            retries_total: offered.retried.load(Ordering::Relaxed),
+            retries_refused_total: offered.retries_refused.load(Ordering::Relaxed),
             requests_total: counters(|c| &c.requests),
             request_failures_total: counters(|c| &c.failures),
         }
@@ -65,7 +77,8 @@ impl State {
         let target = |r: &Replica| {
             let age = now.signed_duration_since(r.since).to_std().unwrap_or_default();
             let warming = r.phase == Phase::Warming;
-            let weight = if warming { balancer::slow_start_weight(age, window) } else { 1.0 };
+            let ramp = if warming { balancer::slow_start_weight(age, window) } else { 1.0 };
+            let weight = ramp * self.weights.get(&r.id).copied().unwrap_or(1.0);
             let target = balancer::Target::new(r.id.clone(), r.address?);
             Some(balancer::Target { weight, ready: r.serves(), ..target })
         };

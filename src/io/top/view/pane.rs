@@ -133,22 +133,29 @@ fn signal(signal: &Signal, unit: &str) -> String {
 
 fn replicas(replicas: &[ReplicaView], now: Time) -> Vec<Line<'static>> {
     let head = format!(
-        "{:<9} {:>8} {:>10} {:>7}  {:<21}  {}",
-        "state", "for", "in flight", "weight", "address", "replica"
+        "{:<9}{:>6} {:>9} {:>6} {:>6} {:<21} {}",
+        "state", "for", "in flight", "weight", "p99", "address", "replica"
     );
     let mut lines = vec![Line::styled(head, GREY)];
     lines.extend(replicas.iter().map(|view| {
         let replica = &view.replica;
         let (phase, color) = phase(replica.phase);
         let address = replica.address.map_or_else(|| "-".into(), |address| address.to_string());
+        let standing = &view.standing;
+        let p99 = standing.latency_p99_ms.map_or_else(|| "-".into(), latency);
+        let health = match (standing.ejected_for_ms, standing.passes_checks) {
+            (Some(left), _) => format!("  (ejected for {} more)", latency(left as f64)),
+            (None, Some(false)) => "  (fails its checks)".into(),
+            (None, _) => String::new(),
+        };
         let others = if replica.managed { "" } else { "  (not started by Foresail)" };
         Line::from(vec![
             Span::styled(format!("{phase:<9}"), Style::new().fg(color)),
             Span::raw(clean(&format!(
-                " {:>8} {:>10} {:>7}  {address:<21}  {}{others}",
+                "{:>6} {:>9} {:>6} {p99:>6} {address:<21} {}{others}{health}",
                 age_of(now - replica.since),
                 replica.in_flight,
-                percent(view.weight),
+                percent(standing.weight),
                 short(&replica.id),
             ))),
         ])
@@ -157,6 +164,15 @@ fn replicas(replicas: &[ReplicaView], now: Time) -> Vec<Line<'static>> {
         lines.push(line("there is none"));
     }
     lines
+}
+
+/// Three digits, as the clock of a request has no more to say.
+fn latency(ms: f64) -> String {
+    match ms {
+        ..10.0 => format!("{ms:.1}ms"),
+        ..1000.0 => format!("{ms:.0}ms"),
+        _ => format!("{:.1}s", ms / 1000.0),
+    }
 }
 
 /// Containers have names of 64 digits, of which people use twelve.
