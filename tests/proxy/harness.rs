@@ -57,9 +57,10 @@ impl World {
     /// A proxy in front of `replicas`, all ready, named r0, r1, …
     pub async fn new(settings: config::Balancer, replicas: &[SocketAddr]) -> World {
         let algorithm = settings.algorithm;
+        let rules = settings.rules();
         let listener = TcpListener::bind(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let snapshot = Arc::new(Snapshot::new(algorithm, Vec::new(), None));
+        let snapshot = Arc::new(Snapshot::new(rules, Vec::new(), None));
         let (snapshots, receiver) = watch::channel(snapshot);
         let shutdown = CancellationToken::new();
         let served =
@@ -216,7 +217,7 @@ pub async fn post(client: &HttpClient, world: &World, body: &'static str) -> (u1
     send(client, Request::post(world.uri()).body(Full::from(body)).unwrap()).await
 }
 
-async fn send(client: &HttpClient, request: Request<Full<Bytes>>) -> (u16, String) {
+pub async fn send(client: &HttpClient, request: Request<Full<Bytes>>) -> (u16, String) {
     let response = within(client.request(request)).await.unwrap();
     let status = response.status().as_u16();
     let body = within(response.into_body().collect()).await.unwrap().to_bytes();

@@ -8,4 +8,6 @@ mod failures;
 mod heads;
 mod hostile;
 mod lifetimes;
+mod limits;
+mod scaling;
 mod streaming;
