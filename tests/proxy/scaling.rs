@@ -13,12 +13,15 @@ use std::time::Duration;
 use foresail::balancer::{Algorithm, Snapshot, Target, mix};
 use foresail::config::{self, ProcessTarget};
 use foresail::io::actuator::{Actuator, process::ProcessActuator};
+use futures_util::future::join_all;
 
 use crate::harness::*;
 
-const CHANGES: u32 = 1000;
-const MOST: usize = 6;
+const CHANGES: u64 = 1000;
+const MOST: usize = 8;
 const CLIENTS: usize = 8;
+
+type Replicas = BTreeMap<String, SocketAddr>;
 
 fn workers() -> ProcessActuator {
     let words = "worker --port {port} --parent --warm-up 1ms --cpu-limit 1 --cost 100us";
@@ -36,10 +39,10 @@ fn workers() -> ProcessActuator {
     )
 }
 
-/// Replaces the replicas, by id.
-fn publish(world: &World, replicas: &BTreeMap<String, SocketAddr>, leaving: Option<&String>) {
+/// Replaces the replicas, by id; those that leave are not ready.
+fn publish(world: &World, replicas: &Replicas, leaving: &[String]) {
     let target = |(id, address): (&String, &SocketAddr)| Target {
-        ready: Some(id) != leaving,
+        ready: !leaving.contains(id),
         ..Target::new(id.clone(), *address)
     };
     let before = world.snapshots.borrow().clone();
@@ -48,45 +51,37 @@ fn publish(world: &World, replicas: &BTreeMap<String, SocketAddr>, leaving: Opti
     world.snapshots.send_replace(Arc::new(snapshot));
 }
 
-async fn start(
-    world: &World,
-    actuator: &ProcessActuator,
-    replicas: &mut BTreeMap<String, SocketAddr>,
-) {
-    let id = actuator.start().await.expect("the worker starts");
-    let address = within(async {
+async fn start(world: &World, actuator: &ProcessActuator, replicas: &mut Replicas, count: usize) {
+    let start = async || {
+        let id = actuator.start().await.expect("the worker starts");
         loop {
             let reports = actuator.list().await.expect("the list of workers");
             let ready = reports.into_iter().find(|report| report.id == id && report.ready);
             match ready.and_then(|report| report.address) {
-                Some(address) => return address,
+                Some(address) => return (id, address),
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
-    });
-    replicas.insert(id.clone(), address.await);
-    publish(world, replicas, None);
+    };
+    replicas.extend(within(join_all((0..count).map(|_| start()))).await);
+    publish(world, replicas, &[]);
 }
 
-async fn stop(
-    world: &World,
-    actuator: &ProcessActuator,
-    replicas: &mut BTreeMap<String, SocketAddr>,
-    random: u64,
-) {
-    let index = random as usize % replicas.len();
-    let leaving = replicas.keys().nth(index).expect("a replica").clone();
-    publish(world, replicas, Some(&leaving));
-    let counters = {
-        let snapshot = world.snapshots.borrow();
-        let target = snapshot.targets().iter().find(|target| target.id == leaving);
-        Arc::clone(&target.expect("the leaving one").counters)
+async fn stop(world: &World, actuator: &ProcessActuator, replicas: &mut Replicas, ids: &[String]) {
+    publish(world, replicas, ids);
+    let stop = async |id: &String| {
+        let counters = {
+            let snapshot = world.snapshots.borrow();
+            let target = snapshot.targets().iter().find(|target| target.id == *id);
+            Arc::clone(&target.expect("the leaving one").counters)
+        };
+        until(|| counters.in_flight.load(Ordering::Acquire) == 0).await;
+        assert_eq!(counters.failures.load(Ordering::Acquire), 0, "at {id}");
+        actuator.stop(id).await.expect("the worker stops");
     };
-    until(|| counters.in_flight.load(Ordering::Acquire) == 0).await;
-    assert_eq!(counters.failures.load(Ordering::Acquire), 0, "at {leaving}");
-    actuator.stop(&leaving).await.expect("the worker stops");
-    replicas.remove(&leaving);
-    publish(world, replicas, None);
+    join_all(ids.iter().map(stop)).await;
+    replicas.retain(|id, _| !ids.contains(id));
+    publish(world, replicas, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +93,7 @@ async fn no_request_fails_over_a_thousand_changes() {
     let settings = config::Balancer { algorithm: Algorithm::LeastRequest, ..settings() };
     let world = Arc::new(World::new(settings, &[]).await);
     let mut replicas = BTreeMap::new();
-    start(&world, &actuator, &mut replicas).await;
+    start(&world, &actuator, &mut replicas, 1).await;
 
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let load = |number: usize| {
@@ -117,14 +112,21 @@ async fn no_request_fails_over_a_thousand_changes() {
     };
     let clients: Vec<_> = (0..CLIENTS).map(load).collect();
     let mut random = seed;
-    for _ in 0..CHANGES {
+    let mut changes = 0;
+    while changes < CHANGES {
         random = mix(random.wrapping_add(0x9e37_79b9_7f4a_7c15));
-        let up = random & 1 == 0;
-        if replicas.len() == 1 || (up && replicas.len() < MOST) {
-            start(&world, &actuator, &mut replicas).await;
+        let (now, some) = (replicas.len(), 1 + (random >> 1) as usize % 4);
+        let up = now == 1 || (random & 1 == 0 && now < MOST);
+        let count = if up { some.min(MOST - now) } else { some.min(now - 1) };
+        if up {
+            start(&world, &actuator, &mut replicas, count).await;
         } else {
-            stop(&world, &actuator, &mut replicas, random >> 1).await;
+            let first = (random >> 8) as usize % now;
+            let ids = replicas.keys().cycle().skip(first).take(count).cloned();
+            let ids: Vec<String> = ids.collect();
+            stop(&world, &actuator, &mut replicas, &ids).await;
         }
+        changes += count as u64;
     }
     over.store(true, Ordering::Release);
     for client in clients {
@@ -134,8 +136,8 @@ async fn no_request_fails_over_a_thousand_changes() {
     let offered = Arc::clone(world.snapshots.borrow().offered());
     let count = |counter: &AtomicU64| counter.load(Ordering::Acquire);
     let answered = count(&answered);
-    println!("{answered} requests over {CHANGES} changes");
+    println!("{answered} requests over {changes} changes");
     assert_eq!(count(&offered.arrived), answered);
     assert_eq!((count(&offered.refused), count(&offered.retried)), (0, 0));
-    assert!(answered > u64::from(CHANGES));
+    assert!(answered > CHANGES);
 }
