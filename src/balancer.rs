@@ -102,14 +102,16 @@ pub struct Snapshot {
     /// The eligible ones first, then the ready ones.
     targets: Vec<Target>,
     eligible: usize,
+    /// Of the eligible ones, what choices look at, close together.
+    loads: Box<[Load]>,
     weights: Weights,
     /// Of the hashes alone.
     table: Option<Arc<Table>>,
     /// Of smooth weighted round robin alone.
     smooth: Smooth,
     turn: AtomicU64,
-    /// What an error counts for under peak EWMA, in seconds.
-    error_cost: f64,
+    /// Latency of the slowest one in seconds, at least 0.1: by it an error is dear.
+    slowest: f32,
     room: Arc<Room>,
     places: Places,
     /// Index of each eligible target, by its session.
@@ -154,11 +156,12 @@ impl Snapshot {
         Snapshot {
             rules,
             eligible: count,
+            loads: chosen.iter().map(Load::new).collect(),
             weights: Weights::new(chosen),
             table,
             smooth,
             turn: AtomicU64::new(turn),
-            error_cost: peak_ewma::error_cost(chosen),
+            slowest: chosen.iter().map(|t| t.counters.latency.last()).fold(0.1, f32::max),
             places: Places::new(chosen),
             room,
             sessions,
@@ -228,6 +231,23 @@ pub struct Target {
     pub healthy: bool,
     /// Given by [`Snapshot::new`].
     pub counters: Arc<Counters>,
+}
+
+/// What choices look at.
+#[derive(Debug)]
+struct Load {
+    counters: Arc<Counters>,
+    inverse_share: f64,
+}
+
+impl Load {
+    fn new(target: &Target) -> Load {
+        Load { counters: Arc::clone(&target.counters), inverse_share: 1.0 / target.share() }
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.counters.in_flight.load(Ordering::Acquire)
+    }
 }
 
 /// No weight is taken as smaller or larger than this, so that no sum of weights overflows and a

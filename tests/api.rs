@@ -17,6 +17,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+#[path = "api/balancing.rs"]
+mod balancing;
 #[path = "api/mode.rs"]
 mod mode;
 #[path = "api/top.rs"]
@@ -38,6 +40,16 @@ impl World {
     }
 
     async fn start_with(api: &str, evaluation_interval: &str) -> World {
+        World::balanced(api, evaluation_interval, "slow_start = \"0s\"", "").await
+    }
+
+    /// With more keys of the balancer, and more arguments of the worker.
+    async fn balanced(
+        api: &str,
+        evaluation_interval: &str,
+        balancer: &str,
+        arguments: &str,
+    ) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         record(folder.path());
         let text = format!(
@@ -45,9 +57,9 @@ impl World {
              [services.web]\nmode = \"act\"\n\
              evaluation_interval = {evaluation_interval:?}\n\
              sample_interval = \"100ms\"\nstartup_delay = \"1s\"\nmax_startup_delay = \"5s\"\n\
-             balancer = {{ listen = \"127.0.0.1:0\", slow_start = \"0s\" }}\n\
+             balancer = {{ listen = \"127.0.0.1:0\", {balancer} }}\n\
              [services.web.target.process]\n\
-             command = [{FORESAIL:?}, \"worker\", \"--warm-up\", \"0s\"]\n",
+             command = [{FORESAIL:?}, \"worker\", \"--warm-up\", \"0s\"{arguments}]\n",
             folder.path()
         );
         let config = config::parse(&text).unwrap_or_else(|e| panic!("{e:?}"));

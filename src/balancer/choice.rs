@@ -109,7 +109,7 @@ impl Snapshot {
         }
         // Requests of one key overflow to the same other replica.
         let bits = u128::from(hashed.map_or(random, mix)) * self.places.len() as u128;
-        let with_room = self.places.with_room(self.ready(), (bits >> 64) as usize);
+        let with_room = self.places.with_room(&self.room, self.ready(), (bits >> 64) as usize);
         Some(Chosen::by(By::Room, with_room?))
     }
 
@@ -123,17 +123,19 @@ impl Snapshot {
             }
             Algorithm::WeightedRoundRobin => Chosen::by(By::Turn, self.smooth.pick()),
             Algorithm::Random => Chosen::by(By::Draw, drawn()),
-            Algorithm::LeastRequest => {
-                self.of_two(drawn(), random, |a, b| least_request::loads(&ready[a], &ready[b], now))
-            }
+            Algorithm::LeastRequest => self.of_two(drawn(), random, |a, b| {
+                least_request::loads(&self.loads[a], &self.loads[b], self.slowest, now)
+            }),
             Algorithm::PeakEwma => self.of_two(drawn(), random, |a, b| {
-                let cost = |index: usize| peak_ewma::cost(&ready[index], self.error_cost, now);
+                let cost = |index: usize| peak_ewma::cost(&self.loads[index], self.slowest, now);
                 (cost(a), cost(b))
             }),
             Algorithm::FirstFit if self.room.limit() == u32::MAX => {
                 Chosen::by(By::First, self.places.first()?)
             }
-            Algorithm::FirstFit => Chosen::by(By::First, self.places.with_room(ready, 0)?),
+            Algorithm::FirstFit => {
+                Chosen::by(By::First, self.places.with_room(&self.room, ready, 0)?)
+            }
             Algorithm::IpHash | Algorithm::KeyHash => match (hashed, &self.table) {
                 (Some(hash), Some(table)) => Chosen::by(By::Hash, table.pick(hash)),
                 _ => Chosen::by(By::Draw, drawn()),
@@ -163,8 +165,7 @@ impl Snapshot {
 
     pub(super) fn has_room(&self, index: usize) -> bool {
         let limit = self.room.limit();
-        let in_flight = |target: &Target| target.counters.in_flight.load(Ordering::Acquire);
-        limit == u32::MAX || self.ready().get(index).is_some_and(|t| in_flight(t) < limit)
+        limit == u32::MAX || self.loads.get(index).is_some_and(|load| load.in_flight() < limit)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::random::hash;
+use super::random::{STRIDE, hash, mix};
 
 /// What the choice may depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +21,7 @@ impl Key {
     /// The same for an address and for itself mapped into IPv6.
     pub(super) fn client_hash(&self) -> Option<u64> {
         Some(match self.client?.to_canonical() {
-            IpAddr::V4(address) => hash(&address.octets()),
+            IpAddr::V4(address) => mix(u64::from(address.to_bits()) ^ STRIDE),
             IpAddr::V6(address) => hash(&address.octets()),
         })
     }

@@ -67,15 +67,21 @@ impl Latency {
         read(self.seconds.load(Ordering::Relaxed), 0).0
     }
 
-    /// Share of errors, 0 to 1, decayed to `now`.
-    pub(super) fn errors(&self, now: Duration) -> f32 {
+    /// Share of errors, 0 to 1, decayed to `now`, and `slower` times as slowly as latency.
+    pub(super) fn errors(&self, now: Duration, slower: f32) -> f32 {
         let bits = self.errors.load(Ordering::Relaxed);
         if bits == 0 {
             return 0.0;
         }
         let (share, age) = read(bits, tick(now));
-        share * decay(age)
+        share * decay((age as f32 / slower) as u32)
     }
+}
+
+/// How slowly errors are to be forgotten where answers take up to `slowest` seconds: over four of
+/// them, lest a replica that errs at once is tried again and again while the others still work.
+pub(super) fn memory(slowest: f32) -> f32 {
+    (slowest * 0.4).max(1.0)
 }
 
 fn tick(now: Duration) -> u32 {
@@ -95,8 +101,18 @@ fn read(bits: u64, now: u32) -> (f32, u32) {
     (f32::from_bits((bits >> 32) as u32), if age > u32::MAX / 2 { 0 } else { age })
 }
 
+/// e^(−age ÷ decay) to five digits: the whole part of the exponent to base two goes straight into
+/// the bits of a number, and 2^f of the rest is a polynomial (J. Fonseca's, by Remez on [0, 1]).
 fn decay(age: u32) -> f32 {
-    if age == 0 { 1.0 } else { (-(age as f32) / DECAY_TICKS).exp() }
+    let exponent = age as f32 * (-std::f32::consts::LOG2_E / DECAY_TICKS);
+    if age == 0 || exponent < -126.0 {
+        return if age == 0 { 1.0 } else { 0.0 };
+    }
+    let whole = exponent as i32 - 1;
+    let f = exponent - whole as f32;
+    let power = f * (0.693_003_8 + f * (0.241_442_75 + f * (0.052_011_464 + f * 0.013_534_167)));
+    let power = 1.000_002_6 + power;
+    power * f32::from_bits(((whole + 127) as u32) << 23)
 }
 
 #[cfg(test)]
@@ -109,10 +125,20 @@ mod tests {
             latency.sample(Duration::from_millis(*at), Duration::from_millis(*ms), *error);
         }
         let now = Duration::from_millis(at_ms);
-        let got = (latency.seconds(now).unwrap_or(-1.0), latency.errors(now));
+        let got = (latency.seconds(now).unwrap_or(-1.0), latency.errors(now, 1.0));
         // A tick of 1.05 ms is 1e-4 of the decay of 10 s.
         let near = |got: f32, want: f32| (got - want).abs() <= 1e-3 * want.abs().max(0.01);
         assert!(near(got.0, seconds) && near(got.1, errors), "{samples:?}: {got:?}");
+    }
+
+    #[test]
+    fn decay_is_the_exponential_to_five_digits() {
+        for age in (0..100_000).step_by(7) {
+            let exact = (-f64::from(age) / f64::from(DECAY_TICKS)).exp();
+            let got = f64::from(decay(age));
+            assert!((got - exact).abs() <= 1e-5 * exact, "{age}: {got}, not {exact}");
+        }
+        assert_eq!((decay(0), decay(u32::MAX)), (1.0, 0.0));
     }
 
     #[test]

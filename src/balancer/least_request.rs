@@ -13,17 +13,17 @@
 //! A replica that answers errors at once has nothing in flight. So that this attracts no traffic,
 //! its share of errors counts as that share of one request more than the other one has.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Target;
+use super::Load;
+use super::latency::memory;
 
 /// What is compared: the smaller one is chosen, of equal ones the first.
-pub(super) fn loads(a: &Target, b: &Target, now: Duration) -> (f64, f64) {
-    let in_flight = |t: &Target| f64::from(t.counters.in_flight.load(Ordering::Acquire));
-    let (of_a, of_b) = (in_flight(a), in_flight(b));
-    let load = |target: &Target, own: f64, other: f64| {
-        (own + f64::from(target.counters.latency.errors(now)) * (other + 1.0)) / target.share()
+pub(super) fn loads(a: &Load, b: &Load, slowest: f32, now: Duration) -> (f64, f64) {
+    let (of_a, of_b) = (f64::from(a.in_flight()), f64::from(b.in_flight()));
+    let load = |load: &Load, own: f64, other: f64| {
+        (own + f64::from(load.counters.latency.errors(now, memory(slowest))) * (other + 1.0))
+            * load.inverse_share
     };
     (load(a, of_a, of_b), load(b, of_b, of_a))
 }

@@ -10,29 +10,26 @@
 //! An error costs ten times the slowest replica's latency and at least 1 s, so that fast errors are
 //! no bargain even where good answers are slow.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Target;
+use super::Load;
+use super::latency::memory;
 
 /// Cost of a second request to a replica that has not yet answered any (Envoy's penalty).
 const UNKNOWN: f64 = 1e6;
 
-/// Seconds that one error counts for.
-pub(super) fn error_cost(eligible: &[Target]) -> f64 {
-    let latency = |target: &Target| f64::from(target.counters.latency.last());
-    eligible.iter().map(latency).fold(0.1, f64::max) * 10.0
-}
+/// What one error costs, in times of the slowest replica's latency.
+const ERROR: f64 = 10.0;
 
-pub(super) fn cost(target: &Target, error_cost: f64, now: Duration) -> f64 {
-    let pending = f64::from(target.counters.in_flight.load(Ordering::Acquire));
-    let latency = &target.counters.latency;
+pub(super) fn cost(load: &Load, slowest: f32, now: Duration) -> f64 {
+    let pending = f64::from(load.in_flight());
+    let latency = &load.counters.latency;
     let seconds = match latency.seconds(now) {
         Some(seconds) => {
-            let errors = f64::from(latency.errors(now)) * error_cost;
+            let errors = f64::from(latency.errors(now, memory(slowest)) * slowest) * ERROR;
             (f64::from(seconds) + errors) * (pending + 1.0)
         }
         None => UNKNOWN * pending,
     };
-    seconds / target.share()
+    seconds * load.inverse_share
 }

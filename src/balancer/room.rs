@@ -121,7 +121,12 @@ impl Places {
     }
 
     /// The first replica with room in the order of places, from the place `start` on and round.
-    pub(super) fn with_room(&self, eligible: &[Target], start: usize) -> Option<usize> {
+    pub(super) fn with_room(
+        &self,
+        room: &Room,
+        eligible: &[Target],
+        start: usize,
+    ) -> Option<usize> {
         let words = self.mask.len();
         let (first, low) = (start / 64, (1_u64 << (start % 64)) - 1);
         // The word of `start` is looked at twice: from there up first, its low bits last.
@@ -134,7 +139,7 @@ impl Places {
             } else {
                 !0
             };
-            self.in_word(eligible, word, part)
+            self.in_word(room, eligible, word, part)
         })
     }
 
@@ -142,14 +147,13 @@ impl Places {
         self.index.len()
     }
 
-    fn in_word(&self, eligible: &[Target], word: usize, part: u64) -> Option<usize> {
-        let mask = self.mask.get(word)? & part;
-        let first = eligible[self.index_of(word, mask)?].counters.place.0.as_ref();
-        let mut bits = mask & first?.0.bits.get(word)?.load(Ordering::Acquire);
+    fn in_word(&self, room: &Room, eligible: &[Target], word: usize, part: u64) -> Option<usize> {
+        let free = room.bits.get(word)?.load(Ordering::Acquire);
+        let mut bits = self.mask.get(word)? & part & free;
         while bits != 0 {
             let index = self.index_of(word, bits)?;
             let counters = &eligible[index].counters;
-            if counters.in_flight.load(Ordering::Acquire) < first?.0.limit {
+            if counters.in_flight.load(Ordering::Acquire) < room.limit {
                 return Some(index);
             }
             counters.place.full(&counters.in_flight);

@@ -65,7 +65,7 @@ fn standing(target: &Target, eligible: bool, health: &Health, now: Duration) -> 
         requests: load(&counters.requests),
         errors: load(&counters.errors),
         failures: load(&counters.failures),
-        error_share: counters.latency.errors(now).into(),
+        error_share: counters.latency.errors(now, 1.0).into(),
         latency_ms: counters.latency.seconds(now).map(|seconds| f64::from(seconds) * 1000.0),
         latency_p50_ms: quantiles.map(|[median, _]| median),
         latency_p99_ms: quantiles.map(|[_, high]| high),

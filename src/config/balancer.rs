@@ -258,3 +258,6 @@ fn read_check(s: &mut Section) -> Check {
         fall: s.or("fall", 3, integer(1..=1000)),
     }
 }
+
+#[cfg(test)]
+mod tests;
