@@ -160,6 +160,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_key_is_read_and_every_mistake_told() {
+        let parse = |keys: &str| {
+            let head = "[services.a]\ntarget = { process = { command = [\"a\"] } }\n";
+            let text = format!("{head}[services.a.balancer]\nlisten = \"127.0.0.1:1\"\n{keys}");
+            let config = crate::config::parse(&text);
+            config.map(|config| config.services["a"].balancer.clone().unwrap().proxy)
+        };
+        assert_eq!(parse("").unwrap(), Proxy::default());
+        let all = "timeouts = { idle = \"1s\", head = \"2s\", body = \"3s\", answer = \"4s\", \
+                   tunnel = \"5s\" }\nlimits = { head_bytes = 8192, body_bytes = 0, connections = 1 }\n\
+                   trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nforwarded = true\n\
+                   access_log = { path = \"a\", format = \"combined\" }";
+        let seconds = Duration::from_secs;
+        let expected = Proxy {
+            timeouts: Timeouts {
+                idle: seconds(1),
+                head: seconds(2),
+                body: seconds(3),
+                answer: seconds(4),
+                tunnel: seconds(5),
+            },
+            limits: Limits { head_bytes: 8192, body_bytes: Some(0), connections: 1 },
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+            forwarded: true,
+            access_log: Some(AccessLog { path: "a".into(), format: LogFormat::Combined }),
+        };
+        assert_eq!(parse(all).unwrap(), expected);
+        let wrong = "timeouts = { idle = 0 }\nlimits = { head_bytes = 1, body_bytes = -1 }\n\
+                     trusted_proxies = [\"all\"]\naccess_log = { format = \"x\" }";
+        assert_eq!(parse(wrong).unwrap_err().len(), 6);
+    }
+
+    #[test]
     fn networks_contain_what_shares_their_first_bits() {
         let check = |network: &str, address: &str, expected: bool| {
             let network: Network = network.parse().unwrap();

@@ -1,5 +1,6 @@
 //! I/O: the reverse proxy over real sockets: real replicas behind it, real clients and hostile
 //! bytes before it.
+#![allow(clippy::disallowed_methods)]
 
 mod harness;
 
