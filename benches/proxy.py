@@ -173,7 +173,17 @@ def unit(text):
                             "GB": 1e9}[suffix]
 
 
-def load(peer, connections, path, seconds):
+def cpu_seconds(pid):
+    """CPU time of a process and its children so far."""
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+    nginx = open(f"/proc/{pid}/comm").read().strip() == "nginx"
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + (sum(map(cpu_seconds, children)) if nginx else 0)
+
+
+def load(world, peer, connections, path, seconds):
+    before = cpu_seconds(world.pids[peer])
     url = f"http://127.0.0.1:{PORTS[peer]}{path}"
     out = subprocess.run(urgent(["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}",
                                  f"-d{seconds}s", "--timeout", "10s", "--latency", url]),
@@ -184,8 +194,10 @@ def load(peer, connections, path, seconds):
     errors = re.search(r"Socket errors.*|Non-2xx.*", out)
     if errors:
         print(f"  {peer}: {errors.group(0)}", file=sys.stderr)
+    used = cpu_seconds(world.pids[peer]) - before
+    count = int(find(r"(\d+) requests in"))
     return {"requests/s": unit(find(r"Requests/sec:\s+(\S+)")),
-            "MB/s": unit(find(r"Transfer/sec:\s+(\S+)")) / 1e6,
+            "CPU µs/request": used / count * 1e6, "MB/s": unit(find(r"Transfer/sec:\s+(\S+)")) / 1e6,
             "p50 ms": unit(find(r"\n\s+50%\s+(\S+)")), "p99 ms": unit(find(r"\n\s+99%\s+(\S+)"))}
 
 
@@ -247,7 +259,7 @@ def main():
                 rows = {peer: [] for peer in PEERS}
                 for number in range(args.rounds):
                     for peer in PEERS[number % 3:] + PEERS[:number % 3]:
-                        rows[peer].append(load(peer, connections, path, args.seconds))
+                        rows[peer].append(load(world, peer, connections, path, args.seconds))
                 table(f"{case}: {connections} connections, {setting[0]} replica(s)", rows)
             if "idle" in cases and setting == (1, "1"):
                 table("idle: 10 000 connections",

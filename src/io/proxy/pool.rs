@@ -1,8 +1,8 @@
 //! I/O: connections to replicas, kept for the next request.
 //!
 //! A connection is driven by whoever uses it, in the same task, so that a request costs no wake-up
-//! between tasks; while idle nobody drives it. That is why it is looked at when it is put back and
-//! again when it is taken, with a read past the runtime's own knowledge of the socket: one with
+//! between tasks; while idle nobody drives it. That is why it is looked at when it is put back, and
+//! when it is taken once more, with a look past the runtime's own knowledge of the socket: one with
 //! anything to read, the end or bytes that no request asked for, is never used again.
 
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ impl Pool {
     pub(super) fn take(&self, address: SocketAddr) -> Option<Wire> {
         loop {
             let Idle { mut wire, since } = self.lock().get_mut(&address)?.pop()?;
-            if since.elapsed() < IDLE_TIMEOUT && wire.is_fit() {
+            if since.elapsed() < IDLE_TIMEOUT && wire.is_fit(true) {
                 return Some(wire);
             }
         }
@@ -55,7 +55,7 @@ impl Pool {
 
     /// Keeps a connection, if its last exchange ended well.
     pub(super) fn put(&self, address: SocketAddr, mut wire: Wire) {
-        if wire.is_fit() {
+        if wire.is_fit(false) {
             let idle = Idle { wire, since: Instant::now() };
             self.lock().entry(address).or_default().push(idle);
         }
@@ -147,12 +147,13 @@ impl Wire {
         (parts.io.stream.into_inner(), parts.read_buf)
     }
 
-    /// Whether the last exchange is over, and nothing came after it.
-    fn is_fit(&mut self) -> bool {
+    /// Whether the last exchange is over, and nothing came after it; as far as the runtime knows, or
+    /// the system itself.
+    fn is_fit(&mut self, ask_system: bool) -> bool {
         if self.ended {
             return false;
         }
-        self.suspect.store(true, Ordering::Relaxed);
+        self.suspect.store(ask_system, Ordering::Relaxed);
         let mut nobody = Context::from_waker(Waker::noop());
         self.ended = Pin::new(&mut *self.connection).poll(&mut nobody).is_ready();
         self.suspect.store(false, Ordering::Relaxed);
