@@ -40,9 +40,17 @@ fn the_example_parses_and_its_comments_show_the_defaults() {
     let uncommented: String = EXAMPLE
         .lines()
         .filter(|line| {
-            !["token", "static_replicas", "calendar", "target"]
-                .iter()
-                .any(|k| line.starts_with(&format!("# {k} =")))
+            let no_default = [
+                "token",
+                "static_replicas",
+                "calendar",
+                "target",
+                "sticky",
+                "max_in_flight",
+                "check",
+                "access_log",
+            ];
+            !no_default.iter().any(|k| line.starts_with(&format!("# {k} =")))
         })
         .map(|line| match line.strip_prefix("# ") {
             Some(rest) if rest.split_once(" = ").is_some_and(|(k, _)| !k.contains([' ', ':'])) => {

@@ -4,8 +4,9 @@
 //!
 //! Foresail's own source is compiled in. Choosing is all that is timed: for pingora `select`, for
 //! tower `poll_ready` (which draws and compares) and `call` of a service that does nothing, as there
-//! is no choice without it; for Foresail `pick`, and `take`, which also counts the request as in
-//! flight and ends it, as tower's does.
+//! is no choice without it, and under peak EWMA the clock; for Foresail `pick`, then `take`, which
+//! also counts the request as in flight and ends it, and then with the clock and the answer's
+//! report: what tower's does.
 
 #[path = "../../../../src"]
 mod foresail {
@@ -89,8 +90,10 @@ fn contenders(replicas: u16) -> Vec<(String, Chooser)> {
     ] {
         all.push((format!("Foresail {name}"), pick(snapshot(algorithm, replicas, limit))));
         if matches!(algorithm, Algorithm::LeastRequest | Algorithm::PeakEwma) {
-            let name = format!("Foresail {name}, and counting the request");
-            all.push((name, take(snapshot(algorithm, replicas, limit))));
+            let counted = format!("Foresail {name}, and counting the request");
+            all.push((counted, take(snapshot(algorithm, replicas, limit))));
+            let name = format!("Foresail {name}, with the clock and the answer's report");
+            all.push((name, report(snapshot(algorithm, replicas, limit))));
         }
     }
     all.push(("pingora round robin".into(), pingora::<RoundRobin>(replicas)));
@@ -150,6 +153,21 @@ fn take(snapshot: Snapshot) -> Chooser {
         let now = Duration::from_millis(1500 + number / 1024);
         let taken = snapshot.take(key(&snapshot, number), mix(number + 1), now);
         black_box(taken.map(|(target, in_flight)| (target.address, in_flight)));
+    })
+}
+
+/// All that the balancer has to do with one request, the clock read twice.
+fn report(snapshot: Snapshot) -> Chooser {
+    let start = Instant::now();
+    Box::new(move |number| {
+        let began = start.elapsed();
+        let taken = snapshot.take(key(&snapshot, number), mix(number + 1), began);
+        if let Some((target, in_flight)) = taken {
+            black_box(target.address);
+            let now = start.elapsed();
+            let kind = OutcomeKind::Answered(200);
+            in_flight.report(now, Outcome { latency: now - began, kind });
+        }
     })
 }
 

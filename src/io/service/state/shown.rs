@@ -85,3 +85,6 @@ impl State {
         self.fleet.replicas().filter_map(target).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
