@@ -11,8 +11,7 @@ use foresail::io::command::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// A few per cent more requests than with the system's allocator, and less memory kept for
-/// connections that have fallen idle.
+/// Less memory is kept for connections that have fallen idle than with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -147,8 +147,8 @@ impl Wire {
         (parts.io.stream.into_inner(), parts.read_buf)
     }
 
-    /// Whether the last exchange is over, and nothing came after it; as far as the runtime knows, or
-    /// the system itself.
+    /// Whether the last exchange is over, and nothing came after it: as far as the runtime knows,
+    /// or the system itself.
     fn is_fit(&mut self, ask_system: bool) -> bool {
         if self.ended {
             return false;
