@@ -8,6 +8,7 @@
 mod balancer;
 pub mod labels;
 mod policy;
+mod proxy;
 mod section;
 mod service;
 mod value;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use balancer::{Balancer, Queue, Retry, Sticky, Weighting};
+pub use proxy::{AccessLog, Limits, LogFormat, Network, Proxy, Timeouts};
 
 use crate::autoscaler::Settings;
 use crate::fleet::FleetSettings;

@@ -11,6 +11,10 @@ use foresail::io::command::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// Less memory is kept for connections that have fallen idle than with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A predictive autoscaler: records the load of a service's workers, forecasts it and starts
 /// workers ahead of the peak.
 #[derive(Parser)]

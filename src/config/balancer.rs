@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::proxy::{self, Proxy};
 use super::section::Section;
 use super::value::{self, Read, duration, integer, number};
 use crate::balancer::{Algorithm, Check, Ejection, KeySource, Rules};
@@ -30,6 +31,7 @@ pub struct Balancer {
     pub connect_timeout: Duration,
     /// Longest wait for the head of a replica's answer.
     pub response_timeout: Duration,
+    pub proxy: Proxy,
 }
 
 impl Balancer {
@@ -50,6 +52,7 @@ impl Balancer {
             check: None,
             connect_timeout: seconds(1),
             response_timeout: seconds(60),
+            proxy: Proxy::default(),
         }
     }
 
@@ -120,6 +123,7 @@ fn read_table(s: &mut Section) -> (Option<Balancer>, Duration, Duration) {
         check: s.optional_table("check", read_check),
         connect_timeout: s.or("connect_timeout", default.connect_timeout, duration("1ms", "1m")),
         response_timeout: s.or("response_timeout", default.response_timeout, duration("1ms", "1h")),
+        proxy: proxy::read(s),
         ..default
     };
     check_algorithm(&balancer, s);

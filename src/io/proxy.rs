@@ -1,47 +1,96 @@
 //! I/O: the built-in reverse proxy in front of the replicas.
 //!
 //! HTTP/1.1 on both sides, connections kept alive on both, bodies streamed both ways and never held
-//! whole. A request goes to the replica that the [`Snapshot`] picks; while none is ready it waits.
-//! It counts as in flight at its replica until the last byte of the answer is passed on, so a
-//! replica may be stopped once it is not ready and has nothing in flight. A client that goes away,
-//! or closes its sending side, cancels its request at the replica.
+//! whole. A request goes to the replica that the [`Snapshot`] picks; while none is ready with room
+//! it waits. It counts as in flight at its replica until the last byte of the answer is passed on,
+//! so a replica may be stopped once it is not ready and has nothing in flight. A client that goes
+//! away, or closes its sending side, cancels its request at the replica.
 //!
-//! Known limits: no TLS and no HTTP/2; no bound on requests that wait; once an answer has begun it
-//! may take as long as it likes, since a model that streams its words may well pause. What clients
-//! say in `X-Forwarded-*` is passed on, so replicas may believe it only as far as they believe
-//! whoever stands in front of this proxy.
+//! A client's connection stays on one thread, and so do the connections to replicas that its
+//! requests use: client and replica are one task, and an exchange costs no wake-up in between.
+//!
+//! Known limits: no TLS and no HTTP/2.
 
+mod access_log;
 mod body;
-mod forward;
+mod connection;
+mod exchange;
+mod failure;
+mod forwarded;
 mod headers;
+mod pool;
 mod refusal;
+mod session;
+mod sticky;
+mod threads;
 mod tunnel;
+mod watch;
 
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch as channel};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use self::forward::Proxy;
-use crate::balancer::Snapshot;
+pub use self::threads::Threads;
+
+use self::access_log::AccessLog;
+use self::pool::Pool;
+use self::refusal::Refusal;
+use self::watch::Ticker;
+use crate::balancer::{RetryBudget, STRIDE, Snapshot, mix};
 use crate::config::Balancer;
-
-/// Longest wait for the head of a request, from the connection's opening or the answer before; so
-/// it is also how long an idle client connection is kept.
-const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Longest head of a request; nginx's four buffers of 8 KiB, doubled.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Pause after a failed accept, which mostly means that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections of one listener share.
+struct Proxy {
+    settings: Balancer,
+    snapshots: channel::Receiver<Arc<Snapshot>>,
+    pool: Pool,
+    budget: RetryBudget,
+    /// A replica at its limit may have room again.
+    freed: Arc<Notify>,
+    /// Counts the draws; starts at a random place.
+    draws: AtomicU64,
+    ticker: Arc<Ticker>,
+    log: Option<AccessLog>,
+}
+
+impl Proxy {
+    fn new(settings: Balancer, snapshots: channel::Receiver<Arc<Snapshot>>) -> Proxy {
+        let log = settings.proxy.access_log.as_ref().and_then(|settings| {
+            let path = settings.path.display();
+            let failed = |error: &std::io::Error| tracing::error!(%path, %error, "no access log");
+            AccessLog::open(settings).inspect_err(failed).ok()
+        });
+        Proxy {
+            budget: RetryBudget::new(settings.retry.share, settings.retry.min_per_second),
+            settings,
+            snapshots,
+            pool: Pool::default(),
+            freed: Arc::default(),
+            draws: AtomicU64::new(RandomState::new().hash_one(0)),
+            ticker: Arc::default(),
+            log,
+        }
+    }
+
+    fn draw(&self) -> u64 {
+        mix(self.draws.fetch_add(STRIDE, Ordering::Relaxed))
+    }
+
+    /// Whether to believe what this peer says of its clients.
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.settings.proxy.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+}
 
 /// Serves until `shutdown`, then accepts no more and finishes the requests in flight, for at most
 /// the settings' `response_timeout`. `settings.listen` is not looked at; the listener is bound
@@ -53,21 +102,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(
     listener: TcpListener,
     settings: Balancer,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    snapshots: channel::Receiver<Arc<Snapshot>>,
+    threads: Threads,
     shutdown: CancellationToken,
 ) {
     let limit = settings.response_timeout;
     let proxy = Arc::new(Proxy::new(settings, snapshots));
+    let tasks = TaskTracker::new();
+    let keepers = {
+        let proxy = Arc::clone(&proxy);
+        tokio::spawn(async move { tokio::join!(proxy.ticker.run(), proxy.pool.sweep()) })
+    };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let served = connection(Arc::clone(&proxy), stream, peer, shutdown.clone());
-                proxy.tasks.spawn(served);
-            }
+        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+            Ok((stream, peer)) => take_in(&proxy, &threads, &tasks, stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "the balancer cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,43 +127,38 @@ pub async fn serve(
         }
     }
     drop(listener);
-    proxy.tasks.close();
-    if tokio::time::timeout(limit, proxy.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = proxy.tasks.len(), "requests cut off at shutdown");
-        proxy.abort.cancel();
-        proxy.tasks.wait().await;
+    tasks.close();
+    proxy.ticker.stop();
+    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "requests cut off at shutdown");
+        proxy.ticker.abort();
+        tasks.wait().await;
     }
+    keepers.abort();
 }
 
-/// Serves one client connection to its end.
-async fn connection(
-    proxy: Arc<Proxy>,
-    stream: TcpStream,
+/// Hands a connection to a thread, or refuses it there if there are too many.
+fn take_in(
+    proxy: &Arc<Proxy>,
+    threads: &Threads,
+    tasks: &TaskTracker,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
-    shutdown: CancellationToken,
 ) {
-    // Small answers go out at once; a socket that refuses the option works all the same.
-    let _ = stream.set_nodelay(true);
-    let abort = proxy.abort.clone();
-    let service = service_fn(|request| {
-        let proxy = Arc::clone(&proxy);
-        async move { proxy.answer(request, peer.ip()).await }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(CLIENT_IDLE_TIMEOUT);
-    http.max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_HEAD_BYTES);
-    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let finished = tokio::select! {
-        finished = served.as_mut() => finished,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            tokio::select! {
-                finished = served => finished,
-                () = abort.cancelled() => return,
+    let admitted = tasks.len() < proxy.settings.proxy.limits.connections as usize;
+    let (proxy, token) = (Arc::clone(proxy), tasks.token());
+    threads.spawn(move || {
+        Box::pin(async move {
+            let _token = token;
+            // The system refuses to watch one more socket.
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            if admitted {
+                connection::serve(proxy, stream, peer).await;
+            } else {
+                let answer = Refusal::TooManyConnections.raw(&proxy.settings);
+                drop(proxy);
+                Box::pin(connection::refuse(stream, answer)).await;
             }
-        }
-    };
-    if let Err(error) = finished {
-        tracing::debug!(%peer, %error, "client connection ended early");
-    }
+        })
+    });
 }

@@ -8,6 +8,7 @@ mod back_off;
 mod balancing;
 mod calendar;
 mod decisions;
+mod files;
 mod lock;
 mod mode;
 mod models;

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foresail::balancer::{Algorithm, Snapshot, Target};
@@ -47,16 +47,24 @@ pub fn settings() -> config::Balancer {
     }
 }
 
+/// The threads of all proxies of this process.
+fn threads() -> proxy::Threads {
+    static THREADS: OnceLock<proxy::Threads> = OnceLock::new();
+    THREADS.get_or_init(|| proxy::Threads::start().unwrap()).clone()
+}
+
 impl World {
     /// A proxy in front of `replicas`, all ready, named r0, r1, …
     pub async fn new(settings: config::Balancer, replicas: &[SocketAddr]) -> World {
         let algorithm = settings.algorithm;
+        let rules = settings.rules();
         let listener = TcpListener::bind(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let snapshot = Arc::new(Snapshot::new(algorithm, Vec::new(), None));
+        let snapshot = Arc::new(Snapshot::new(rules, Vec::new(), None));
         let (snapshots, receiver) = watch::channel(snapshot);
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(proxy::serve(listener, settings, receiver, shutdown.clone()));
+        let served =
+            tokio::spawn(proxy::serve(listener, settings, receiver, threads(), shutdown.clone()));
         let world = World { address, shutdown, served, snapshots, algorithm };
         world.publish(&replicas.iter().map(|address| (*address, true)).collect::<Vec<_>>());
         world
@@ -209,7 +217,7 @@ pub async fn post(client: &HttpClient, world: &World, body: &'static str) -> (u1
     send(client, Request::post(world.uri()).body(Full::from(body)).unwrap()).await
 }
 
-async fn send(client: &HttpClient, request: Request<Full<Bytes>>) -> (u16, String) {
+pub async fn send(client: &HttpClient, request: Request<Full<Bytes>>) -> (u16, String) {
     let response = within(client.request(request)).await.unwrap();
     let status = response.status().as_u16();
     let body = within(response.into_body().collect()).await.unwrap().to_bytes();

@@ -58,17 +58,13 @@ async fn request_heads() {
         &["connection:"],
     )
     .await;
-    // The chain of clients is continued as one header; what a TLS end in front said is kept.
+    // What a client says of itself, and of its request's name, is replaced.
     check(
         "GET / HTTP/1.1\nHost: a\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\n\
-         X-Forwarded-For: 2001:db8::1\nX-Forwarded-Proto: https\nX-Forwarded-Host: b\n",
-        &[
-            "x-forwarded-for: 192.0.2.1, 192.0.2.2, 2001:db8::1, 127.0.0.1",
-            "x-forwarded-proto: https",
-            "x-forwarded-host: b",
-            "host: a",
-        ],
-        &[],
+         X-Forwarded-For: 2001:db8::1\nX-Forwarded-Proto: https\nX-Forwarded-Host: b\n\
+         Forwarded: for=192.0.2.1\nX-Request-Id: mine\n",
+        &[peer, "x-forwarded-proto: http", "x-forwarded-host: a", "host: a"],
+        &["192.0.2", "2001", "https", "\nforwarded", "mine"],
     )
     .await;
     // Meant for this hop only, by name or because Connection says so; nor can Connection take our
@@ -107,6 +103,28 @@ async fn request_heads() {
     .await;
     check("DELETE / HTTP/1.1\nHost: a\nContent-Length: 0\n", &["content-length: 0"], &[]).await;
     check("OPTIONS /y HTTP/1.1\nHost: a\nOrigin: b\n", &["options /y http/1.1"], &[]).await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_its_clients() {
+    let mut trusting = settings();
+    trusting.proxy.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let world = World::new(trusting, &[mirror().await]).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n\
+                   X-Forwarded-For: 2001:db8::1\r\nX-Forwarded-Proto: https\r\n\
+                   X-Forwarded-Host: b\r\nForwarded: for=x\r\nX-Request-Id: theirs\r\n\
+                   Connection: close\r\n\r\n";
+    let answer = world.exchange(request).await.to_ascii_lowercase();
+    for expected in [
+        "x-forwarded-for: 192.0.2.1, 192.0.2.2, 2001:db8::1, 127.0.0.1\r\n",
+        "x-forwarded-proto: https\r\n",
+        "x-forwarded-host: b\r\n",
+        "\r\nhost: a\r\n",
+        "\r\nforwarded: for=x, for=127.0.0.1;proto=http;host=\"a\"\r\n",
+        "x-request-id: theirs\r\n",
+    ] {
+        assert_eq!(answer.matches(expected).count(), 1, "{expected} in {answer}");
+    }
 }
 
 #[tokio::test]

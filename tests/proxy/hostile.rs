@@ -62,6 +62,50 @@ async fn malformed_requests_reach_no_replica() {
 }
 
 #[tokio::test]
+async fn lines_that_end_in_a_bare_line_feed_are_passed_on_as_proper_ones() {
+    // RFC 9112 section 2.2 lets a recipient take them for line ends. What must not be is that the
+    // replica sees other lines than we did.
+    let replica = listen(|mut stream| async move {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let world = World::new(settings(), &[replica]).await;
+    let answer = world.exchange("GET / HTTP/1.1\nHost: a\nX: 1\nConnection: close\n\n").await;
+    let (_, seen) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(seen.matches('\n').count(), seen.matches("\r\n").count(), "{seen:?}");
+    assert!(seen.contains("x: 1\r\n"), "{seen:?}");
+    // Within a value it is the end of the value's line for us, and so for the replica.
+    let hidden =
+        "GET / HTTP/1.1\r\nHost: a\r\nX: 1\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+    let answer = world.exchange(hidden).await;
+    assert!(answer.contains("content-length: 3\r\n"), "{answer:?}");
+    let bare_return = "GET / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n";
+    assert!(world.exchange(bare_return).await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test]
+async fn a_replica_that_resets_is_an_error_and_costs_nobody_else() {
+    let resetting = listen(|mut stream| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let half = b"HTTP/1.1 200 OK\r\nContent-Le";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, half).await.unwrap();
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let good = Replica::named("a").await;
+    let world = World::new(settings(), &[resetting, good.address]).await;
+    let client = client();
+    for _ in 0..6 {
+        // A POST may not be repeated, and only half of them meet the broken one.
+        let (status, body) = post(&client, &world, "x").await;
+        assert!(status == 502 || (status, body.as_str()) == (200, "a"), "{status} {body}");
+    }
+    assert_eq!(good.requests(), 3);
+}
+
+#[tokio::test]
 async fn both_lengths_end_the_connection() {
     // Read by Transfer-Encoding the request ends at its last chunk; read by Content-Length, as
     // somebody in front might, the rest belongs to it. So nothing after it on this connection may

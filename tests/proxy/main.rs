@@ -1,5 +1,6 @@
 //! I/O: the reverse proxy over real sockets: real replicas behind it, real clients and hostile
 //! bytes before it.
+#![allow(clippy::disallowed_methods)]
 
 mod harness;
 
@@ -8,4 +9,6 @@ mod failures;
 mod heads;
 mod hostile;
 mod lifetimes;
+mod limits;
+mod scaling;
 mod streaming;

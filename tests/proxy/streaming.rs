@@ -1,11 +1,15 @@
 //! I/O: bodies pass through as they come, in both directions, and protocols other than HTTP too.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Response;
 use hyper::body::{Bytes, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::harness::*;
 
@@ -107,6 +111,67 @@ async fn sixty_four_megabytes_come_back_while_they_are_sent() {
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
     let last = answer.iter().filter(|byte| **byte == (CHUNKS - 1) as u8).count();
     assert!(answer.len() >= CHUNK * CHUNKS && last >= CHUNK * CHUNKS / 256);
+}
+
+/// What is sent and not yet received is held somewhere between, in the proxy or the system's
+/// buffers, so a bound on it is one on the proxy's memory.
+#[tokio::test]
+async fn a_gigabyte_in_chunks_is_never_held() {
+    const CHUNK: usize = 1024 * 1024;
+    const CHUNKS: usize = 1024;
+    /// Of four sockets' buffers at most 6 MiB each, as Linux lets them grow, and a little.
+    const HELD: u64 = 32 * 1024 * 1024;
+    let received = Arc::new(AtomicU64::new(0));
+    let (go, wait) = (Arc::new(Notify::new()), Arc::clone(&received));
+    let going = Arc::clone(&go);
+    let replica = listen(move |mut stream| {
+        let (received, going) = (Arc::clone(&wait), Arc::clone(&going));
+        async move {
+            let mut buffer = vec![0; CHUNK];
+            let mut last = [0; 5];
+            going.notified().await;
+            while &last != b"0\r\n\r\n" {
+                let read = stream.read(&mut buffer).await.unwrap();
+                assert!(read > 0, "the upload ended early");
+                received.fetch_add(read as u64, Ordering::AcqRel);
+                let kept = [&last[..], &buffer[..read]].concat();
+                last.copy_from_slice(&kept[kept.len() - 5..]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nread").await.unwrap();
+        }
+    })
+    .await;
+    let world = World::new(settings(), &[replica]).await;
+    let mut stream = world.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut chunk = format!("{CHUNK:x}\r\n").into_bytes();
+    chunk.extend(vec![b'x'; CHUNK]);
+    chunk.extend(b"\r\n");
+    let (mut sent, mut most) = (0, 0);
+    let mut rest = &chunk[..];
+    let mut number = 0;
+    while number < CHUNKS {
+        // The replica reads nothing until no more can be written.
+        let written = tokio::time::timeout(Duration::from_millis(300), stream.write(rest)).await;
+        match written {
+            Ok(written) => {
+                let written = written.unwrap();
+                sent += written as u64;
+                rest = &rest[written..];
+            }
+            Err(_) => go.notify_one(),
+        }
+        most = most.max(sent.saturating_sub(received.load(Ordering::Acquire)));
+        if rest.is_empty() {
+            (rest, number) = (&chunk, number + 1);
+        }
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\nread").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(received.load(Ordering::Acquire) >= (CHUNK * CHUNKS) as u64);
+    assert!(most < HELD, "{most} bytes between client and replica");
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! Pure: the answers of the proxy itself, when no replica gives one.
 
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -15,8 +14,16 @@ pub(super) enum Refusal {
     BadRequest(&'static str),
     #[error("{0}")]
     Unsupported(&'static str),
+    #[error("the body of the request is too large")]
+    TooLarge,
+    #[error("the body of the request did not come in time")]
+    UploadTimedOut,
     #[error("no replica is ready")]
     NoReplicaReady,
+    #[error("every replica has all the requests that it may have at once")]
+    Full,
+    #[error("too many connections")]
+    TooManyConnections,
     #[error("the replica could not be reached")]
     ReplicaUnreached,
     #[error("the replica broke off before its answer")]
@@ -27,24 +34,50 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The answer, a small JSON object. The advice to retry is as long as we ourselves would wait.
-    pub(super) fn answer(self, settings: &Balancer) -> Response<Full<Bytes>> {
+    pub(super) fn answer(self, settings: &Balancer) -> Response<Bytes> {
         let (status, code) = match self {
             Refusal::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Refusal::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+            Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Refusal::UploadTimedOut => (StatusCode::REQUEST_TIMEOUT, "upload_timed_out"),
             Refusal::NoReplicaReady => (StatusCode::SERVICE_UNAVAILABLE, "no_replica_ready"),
+            Refusal::Full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            Refusal::TooManyConnections => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections")
+            }
             Refusal::ReplicaUnreached => (StatusCode::BAD_GATEWAY, "replica_unreached"),
             Refusal::ReplicaBroke => (StatusCode::BAD_GATEWAY, "replica_broke"),
             Refusal::ReplicaTimedOut => (StatusCode::GATEWAY_TIMEOUT, "replica_timed_out"),
         };
         let error = json!({ "error": { "code": code, "message": self.to_string() } });
-        let mut response = Response::new(Full::from(error.to_string()));
+        let mut response = Response::new(Bytes::from(error.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self == Refusal::NoReplicaReady {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = settings.queue.timeout.as_secs().max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+    /// Whether what is left of the request makes the connection useless.
+    pub(super) fn ends_connection(self) -> bool {
+        matches!(self, Refusal::TooLarge | Refusal::UploadTimedOut)
+    }
+
+    /// The answer as bytes, for a client whose request is not even read.
+    pub(super) fn raw(self, settings: &Balancer) -> Bytes {
+        let answer = self.answer(settings);
+        let (status, body) = (answer.status(), answer.body());
+        let mut text = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in answer.headers() {
+            text.extend_from_slice(format!("{name}: ").as_bytes());
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        let length = body.len();
+        text.extend(format!("content-length: {length}\r\nconnection: close\r\n\r\n").as_bytes());
+        text.extend_from_slice(body);
+        Bytes::from(text)
     }
 }

@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::runner::{self, Target};
 use super::state::{DECISIONS, State};
-use super::{Service, Services, Shared, balancing, blocking, calendar, decisions, startup_delays};
+use super::{
+    Service, Services, Shared, balancing, blocking, calendar, decisions, files, startup_delays,
+};
 use crate::balancer::{self, Health};
 use crate::config::{self, Config};
 use crate::io::actuator::Actuator;
@@ -42,6 +44,8 @@ pub enum StartError {
     /// The address of an engine, or a target, is malformed.
     #[error("{key}: {reason}")]
     Engine { key: String, reason: String },
+    #[error("no threads for the balancers: {0}")]
+    Threads(std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -63,7 +67,7 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing keeps running then.
 pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, StartError> {
-    raise_file_limit();
+    files::raise_limit();
     let path = config.store.path.clone();
     let retention = config.store.retention;
     let store = Arc::new(blocking(move || Store::open(&path, retention)).await?);
@@ -73,6 +77,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let supervisor = Arc::new(Supervisor {
         config,
         store: store.clone(),
+        threads: proxy::Threads::start().map_err(StartError::Threads)?,
         services: services.clone(),
         engines: Mutex::default(),
         units: Mutex::default(),
@@ -126,6 +131,8 @@ pub struct Supervisor {
     pub config: Config,
     pub services: Services,
     store: Arc<Store>,
+    /// Where the balancers of all services serve.
+    threads: proxy::Threads,
     engines: Mutex<Engines>,
     units: Mutex<BTreeMap<String, Unit>>,
     shutdown: CancellationToken,
@@ -199,7 +206,8 @@ impl Supervisor {
                 let prober = Prober::new(check);
                 runners.spawn(balancing::check(shared.clone(), prober, stop.clone()));
             }
-            edges.spawn(proxy::serve(listener, settings, snapshots, stop.clone()));
+            let threads = self.threads.clone();
+            edges.spawn(proxy::serve(listener, settings, snapshots, threads, stop.clone()));
         }
         if let Some(path) = shared.config.calendar.clone() {
             let watch = Watch::new(path, shared.config.settings.training.max_history);
@@ -263,19 +271,6 @@ impl Unit {
         }
         self.actuator.shutdown(SHUTDOWN_GRACE).await;
         runner::save(&self.service).await;
-    }
-}
-
-/// A request in flight takes two descriptors, and the usual soft limit of 1024 is soon reached.
-fn raise_file_limit() {
-    #[cfg(unix)]
-    {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let raised = getrlimit(Resource::RLIMIT_NOFILE)
-            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-        if let Err(error) = raised {
-            tracing::warn!(%error, "the limit of open files stays as it is");
-        }
     }
 }
 
