@@ -8,13 +8,12 @@
 //! the quantile of a maximum is no maximum of quantiles.
 //!
 //! Errors fade with age, with a half-life of a seventh of those at hand: a method that has learned
-//! more, or a load that has calmed down, is soon believed. With n errors, quantile q is the error
-//! below which lies the share q (n + 1) / n of their weight, which covers with at least that
-//! probability for exchangeable errors of equal weight. Where that is beyond the largest error, the
-//! tail goes on exponentially with the mean excess of the largest few.
-//!
-//! Known limit: errors of neighbouring origins resemble each other, so far quantiles are less
-//! certain than n suggests.
+//! more, or a load that has calmed down, is soon believed. With n errors of equal weight the i-th
+//! is taken for quantile i / (n + 1), which covers with at least that probability for exchangeable
+//! ones. In place of n stands what they are worth: weights that fade count less (Kish's effective
+//! sample size, (Σw)² / Σw²), and errors of neighbouring origins that look at the same step say
+//! partly the same. Beyond the largest error the tail goes on exponentially with the mean excess of
+//! the largest few.
 
 use ndarray::{ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -60,6 +59,8 @@ pub struct HeldOut<'a> {
     pub forecasts: ArrayView2<'a, f64>,
     /// origins × steps ahead.
     pub actuals: ArrayView2<'a, f64>,
+    /// Mean steps from one origin to the next.
+    pub spacing: f64,
 }
 
 impl<'a> HeldOut<'a> {
@@ -73,8 +74,13 @@ impl<'a> HeldOut<'a> {
         let (forecasts, forecasts_after) = self.forecasts.split_at(Axis(0), i);
         let (actuals, actuals_after) = self.actuals.split_at(Axis(0), i);
         (
-            HeldOut { rows, forecasts, actuals },
-            HeldOut { rows: rows_after, forecasts: forecasts_after, actuals: actuals_after },
+            HeldOut { rows, forecasts, actuals, ..self },
+            HeldOut {
+                rows: rows_after,
+                forecasts: forecasts_after,
+                actuals: actuals_after,
+                ..self
+            },
         )
     }
 
@@ -116,7 +122,13 @@ impl Calibration {
             }
         }
         let table = |errors: Vec<Vec<f64>>| {
-            errors.into_iter().map(|e| quantiles(e, HALF_LIFE)).collect::<Vec<_>>()
+            // So many neighbouring origins look at the same step. If they erred there alike, as many
+            // errors would be worth one; by the square root the quantiles are the sharpest that
+            // cover (recorded loads: 0.99 is exceeded in 0.8 % of steps; 1.3 % without; with all of
+            // it 0.7 %, and the pinball loss is 2 % higher).
+            let sharing = |h: usize| ((h + 1) as f64 / held_out.spacing).max(1.0).sqrt();
+            let errors = errors.into_iter().enumerate();
+            errors.map(|(h, errors)| quantiles(errors, HALF_LIFE, sharing(h))).collect::<Vec<_>>()
         };
         Some(Calibration {
             layout: layout.clone(),
@@ -137,7 +149,7 @@ impl Calibration {
         let scale = LocalScale::constant(&[mean(&changes)]);
         let unit = scale.at(&[]);
         let grown = |sizes: Vec<f64>| -> Vec<Vec<f64>> {
-            let table = quantiles(sizes, f64::INFINITY);
+            let table = quantiles(sizes, f64::INFINITY, 1.0);
             let root = |h: usize| ((h + 1) as f64).sqrt() / unit;
             (0..horizon).map(|h| table.iter().map(|e| e * root(h)).collect()).collect()
         };
@@ -213,8 +225,8 @@ fn errors_at(tables: &[Vec<f64>], q: f64) -> Vec<f64> {
 }
 
 /// Quantiles of `errors` (in order of time) at [`LEVELS`], ascending; zeros without errors.
-/// `half_life` as a share of all errors.
-fn quantiles(errors: Vec<f64>, half_life: f64) -> Vec<f64> {
+/// `half_life` as a share of all errors, of which so many are worth one.
+fn quantiles(errors: Vec<f64>, half_life: f64, sharing: f64) -> Vec<f64> {
     let n = errors.len();
     let Some(last) = n.checked_sub(1) else { return vec![0.0; LEVELS.len()] };
     let fade = (-1.0 / (half_life * n as f64)).exp2();
@@ -225,31 +237,31 @@ fn quantiles(errors: Vec<f64>, half_life: f64) -> Vec<f64> {
         weight *= fade;
     }
     let total: f64 = weighted.iter().map(|e| e.1).sum();
+    let squares: f64 = weighted.iter().map(|e| e.1 * e.1).sum();
+    let worth = (total * total / squares / sharing).max(1.0);
     weighted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    // The rank of each error: 1 to n if all weighed the same.
+    // Which quantile each error is: i / (n + 1) for the i-th if all weighed the same.
     let mut below = 0.0;
-    let ranks: Vec<f64> = weighted
+    let levels: Vec<f64> = weighted
         .iter()
         .map(|(_, weight)| {
             below += weight;
-            (below - 0.5 * weight) / total * n as f64 + 0.5
+            ((below - 0.5 * weight) / total * worth + 0.5) / (worth + 1.0)
         })
         .collect();
     let errors: Vec<f64> = weighted.into_iter().map(|e| e.0).collect();
     let tail = (n / 50).clamp(3, 50).min(n);
     let excess_high = (mean(&errors[n - tail..]) - errors[n - tail]).max(0.0);
     let excess_low = (errors[tail - 1] - mean(&errors[..tail])).max(0.0);
-    let end = (n + 1) as f64;
     let quantile = |q: f64| {
-        let rank = q * end;
-        if rank <= ranks[0] {
-            return errors[0] + excess_low * (rank / ranks[0]).ln();
+        if q <= levels[0] {
+            return errors[0] + excess_low * (q / levels[0]).ln();
         }
-        if rank >= ranks[last] {
-            return errors[last] - excess_high * ((end - rank) / (end - ranks[last])).ln();
+        if q >= levels[last] {
+            return errors[last] - excess_high * ((1.0 - q) / (1.0 - levels[last])).ln();
         }
-        let i = ranks.partition_point(|&r| r < rank);
-        let share = (rank - ranks[i - 1]) / (ranks[i] - ranks[i - 1]);
+        let i = levels.partition_point(|&level| level < q);
+        let share = (q - levels[i - 1]) / (levels[i] - levels[i - 1]);
         (errors[i - 1] + share * (errors[i] - errors[i - 1])).min(errors[i])
     };
     LEVELS.iter().map(|&q| quantile(q)).collect()
@@ -273,7 +285,7 @@ mod tests {
 
     /// The table entry of level `q` for the errors 1, 2 .. n.
     fn check(n: usize, q: f64, want: f64) {
-        let table = quantiles((1..=n).rev().map(|e| e as f64).collect(), f64::INFINITY);
+        let table = quantiles((1..=n).rev().map(|e| e as f64).collect(), f64::INFINITY, 1.0);
         let got = interpolate(&LEVELS, &table, q).unwrap();
         assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "n {n}, q {q}: {got}, not {want}");
     }
@@ -284,15 +296,32 @@ mod tests {
         check(99, 0.99, 99.0); // Rank 99: the largest.
         check(9, 0.85, 8.5); // Rank 8.5: between the 8th and the 9th.
         check(1, 0.5, 1.0);
-        assert_eq!(quantiles(Vec::new(), 1.0), [0.0; LEVELS.len()]);
+        assert_eq!(quantiles(Vec::new(), 1.0, 1.0), [0.0; LEVELS.len()]);
+    }
+
+    #[test]
+    fn errors_that_are_worth_less_leave_more_beyond_them() {
+        let check = |half_life: f64, sharing: f64, q: f64, want: f64| {
+            let errors = (0..100).map(|i| f64::from((37 * i) % 100 + 1)).collect();
+            let got = interpolate(&LEVELS, &quantiles(errors, half_life, sharing), q).unwrap();
+            assert!((got - want).abs() < 0.05 * want, "{half_life} {sharing} {q}: {got}");
+        };
+        // 100 errors, 1 to 100 in a mixed order. The i-th is level ((i - 0.5) / 100 m + 0.5) /
+        // (m + 1) if they are worth m: 100 give 0.9 to 90.9; 25 to (0.9 x 26 - 0.5) x 4 + 0.5.
+        check(f64::INFINITY, 1.0, 0.9, 90.9);
+        check(f64::INFINITY, 4.0, 0.9, 92.1);
+        check(f64::INFINITY, 4.0, 0.1, 8.9);
+        // Of weights that halve over 15 errors, Kish's size is 42.4: (0.9 x 43.4 - 0.5) / 42.4.
+        check(0.15, 1.0, 0.9, 91.0);
     }
 
     #[test]
     fn errors_fade_with_age() {
         // Half of the weight is in the newest half: 10 of the 20 errors, all 1 there.
         let errors = |old: f64| (0..20).map(|i| if i < 10 { old } else { 1.0 }).collect();
-        let median =
-            |old, half_life| interpolate(&LEVELS, &quantiles(errors(old), half_life), 0.6).unwrap();
+        let median = |old, half_life| {
+            interpolate(&LEVELS, &quantiles(errors(old), half_life, 1.0), 0.6).unwrap()
+        };
         assert_eq!(median(5.0, 0.15), 1.0);
         assert_eq!(median(5.0, f64::INFINITY), 5.0);
     }
@@ -304,7 +333,7 @@ mod tests {
         check(9, 0.99, 9.0 - 0.1f64.ln());
         check(9, 0.01, 1.0 + 0.1f64.ln());
         // Two equal errors have no excess: nothing to extrapolate with.
-        assert!(quantiles(vec![4.0, 4.0], 1.0).iter().all(|&v| v == 4.0));
+        assert!(quantiles(vec![4.0, 4.0], 1.0, 1.0).iter().all(|&v| v == 4.0));
     }
 
     #[test]
@@ -314,8 +343,12 @@ mod tests {
         let rows = Array2::zeros((n, 1));
         let forecasts = Array2::from_elem((n, 2), 10.0);
         let actuals = Array2::from_shape_fn((n, 2), |(_, h)| 12.0 - h as f64);
-        let held_out =
-            HeldOut { rows: rows.view(), forecasts: forecasts.view(), actuals: actuals.view() };
+        let held_out = HeldOut {
+            rows: rows.view(),
+            forecasts: forecasts.view(),
+            actuals: actuals.view(),
+            spacing: 1.0,
+        };
         let layout = ScaleLayout::new(&[10.0; 100], 2, None);
         let calibration = Calibration::fit(held_out, &layout, false).unwrap();
         let scale = calibration.scale_of(&[0.0]);

@@ -133,6 +133,8 @@ struct Taught {
     rows: Array2<f64>,
     /// origins × steps ahead.
     actuals: Array2<f64>,
+    /// Mean steps from one origin to the next.
+    spacing: f64,
     /// Of the scores.
     unit: f64,
 }
@@ -206,6 +208,7 @@ impl<'a> Material<'a> {
             scale,
             rows,
             actuals: sample.actuals(&origins),
+            spacing: spacing(&origins),
             unit: sample.unit,
         })
     }
@@ -302,9 +305,16 @@ impl Taught {
             rows: self.rows.view(),
             forecasts: forecasts.view(),
             actuals: self.actuals.view(),
+            spacing: self.spacing,
         };
         calibrate(held_out, self.older(), &self.scale, method, self.unit)
     }
+}
+
+/// Mean steps from one origin to the next.
+fn spacing(origins: &[usize]) -> f64 {
+    let steps = origins.last().zip(origins.first()).map_or(0, |(last, first)| last - first);
+    (steps as f64 / origins.len().saturating_sub(1).max(1) as f64).max(1.0)
 }
 
 /// Calibrates on the older held-out errors and scores on the newer, with a local and with a
