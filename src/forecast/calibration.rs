@@ -122,10 +122,10 @@ impl Calibration {
             }
         }
         let table = |errors: Vec<Vec<f64>>| {
-            // So many neighbouring origins look at the same step. If they erred there alike, as many
-            // errors would be worth one; by the square root the quantiles are the sharpest that
-            // cover (recorded loads: 0.99 is exceeded in 0.8 % of steps; 1.3 % without; with all of
-            // it 0.7 %, and the pinball loss is 2 % higher).
+            // So many neighbouring origins look at the same step. If they erred there alike, as
+            // many errors would be worth one; by the square root the quantiles are the sharpest
+            // that cover (recorded loads: 0.99 is exceeded in 0.8 % of steps; in 1.3 % without;
+            // with all of it in 0.7 %, and the pinball loss is 2 % higher).
             let sharing = |h: usize| ((h + 1) as f64 / held_out.spacing).max(1.0).sqrt();
             let errors = errors.into_iter().enumerate();
             errors.map(|(h, errors)| quantiles(errors, HALF_LIFE, sharing(h))).collect::<Vec<_>>()
