@@ -23,6 +23,7 @@ mod peak_ewma;
 mod random;
 mod retry_budget;
 mod room;
+mod routes;
 mod slow_start;
 mod smooth;
 mod standing;
@@ -39,6 +40,7 @@ pub use self::health::{Check, Ejection, Health, HealthView};
 pub use self::key::{Key, KeySource, Session, cookie};
 pub use self::random::{STRIDE, hash, mix};
 pub use self::retry_budget::RetryBudget;
+pub use self::routes::{Route, RouteError, Routes};
 pub use self::slow_start::slow_start_weight;
 pub use self::standing::Standing;
 

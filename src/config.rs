@@ -126,19 +126,25 @@ fn read_services(root: &mut Section, discovery: bool) -> BTreeMap<String, Servic
 
 /// Two listeners on one address, or two services over the same containers, would fight.
 fn check_addresses(report: &Report, config: &Config) {
-    let mut taken = vec![("api.listen".to_string(), config.api.listen)];
+    let mut taken: Vec<(&str, &Balancer)> = Vec::new();
     let mut selections: BTreeMap<_, &str> = BTreeMap::new();
     for (name, service) in &config.services {
         if let Some(balancer) = &service.balancer {
-            let key = format!("services.{name}.balancer.listen");
-            if let Some((other, _)) = taken.iter().find(|(_, a)| clash(*a, balancer.listen)) {
-                let message = format!(
-                    "{} is also the address of `{other}`; each listener needs its own",
-                    balancer.listen
-                );
-                report.error_at(&key, message);
+            let listen = balancer.listen;
+            let is_taken = |by: &str| {
+                ("listen", format!("{listen} is also the address of `{by}`; choose another"))
+            };
+            let clashes = |(name, other): &(&str, &Balancer)| match other.listen {
+                same if same == listen => balancer.clash(other, name),
+                _ => Some(is_taken(&format!("services.{name}.balancer.listen"))),
+            };
+            let mut others = taken.iter().filter(|(_, other)| clash(listen, other.listen));
+            let api = clash(listen, config.api.listen).then(|| is_taken("api.listen"));
+            let wrong = api.or_else(|| others.find_map(clashes));
+            if let Some((key, message)) = wrong {
+                report.error_at(&format!("services.{name}.balancer.{key}"), message);
             }
-            taken.push((key, balancer.listen));
+            taken.push((name, balancer));
         }
         let (host, selection, own) = match &service.target {
             Target::Process(_) => continue,

@@ -8,12 +8,15 @@ use toml::de::DeValue;
 use super::proxy::{self, Proxy};
 use super::section::Section;
 use super::value::{self, Read, duration, integer, number};
-use crate::balancer::{Algorithm, Check, Ejection, KeySource, Rules};
+use crate::balancer::{Algorithm, Check, Ejection, KeySource, Route, Rules};
 
 /// The built-in reverse proxy of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Balancer {
+    /// Services with different `routes` may share it.
     pub listen: SocketAddr,
+    /// Which of the listener's requests are for this service; at least one.
+    pub routes: Vec<Route>,
     pub algorithm: Algorithm,
     pub weights: Weighting,
     /// What `key_hash` hashes.
@@ -40,6 +43,7 @@ impl Balancer {
         let seconds = Duration::from_secs;
         Balancer {
             listen,
+            routes: vec![Route::any()],
             algorithm: Algorithm::default(),
             weights: Weighting::Equal,
             key: KeySource::Client,
@@ -62,6 +66,26 @@ impl Balancer {
             max_in_flight: self.max_in_flight,
             panic_threshold: self.panic_threshold,
         }
+    }
+
+    /// Why the two cannot share a listener, if so: the key and what is wrong with it. `name` is the
+    /// service of `other`.
+    pub fn clash(&self, other: &Balancer, name: &str) -> Option<(&'static str, String)> {
+        if let Some(route) = self.routes.iter().find(|route| other.routes.contains(route)) {
+            let message = format!(
+                "\"{route}\" on {} is for service `{name}` already; give each service its own \
+                 listener, or `routes` such as [\"shop.example.org\", \"/static\"]",
+                self.listen
+            );
+            return Some(("routes", message));
+        }
+        let message = || {
+            format!(
+                "services on one listener treat clients alike; make `timeouts`, `limits`, \
+                 `trusted_proxies`, `forwarded` and `access_log` those of service `{name}`"
+            )
+        };
+        (self.proxy != other.proxy).then(|| ("listen", message()))
     }
 }
 
@@ -111,6 +135,7 @@ fn read_table(s: &mut Section) -> (Option<Balancer>, Duration, Duration) {
     let listen = s.required("listen", "write for instance \"127.0.0.1:9000\"", value::address);
     let default = Balancer::new(listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()));
     let balancer = Balancer {
+        routes: s.or("routes", default.routes, routes),
         algorithm: s.or("algorithm", default.algorithm, algorithm),
         weights: s.or("weights", default.weights, weights),
         key: read_key(s),
@@ -141,6 +166,21 @@ fn check_algorithm(balancer: &Balancer, s: &Section) {
     if algorithm != Algorithm::KeyHash && balancer.key != KeySource::Client {
         s.error("key", "only `algorithm = \"key_hash\"` looks at it".into());
     }
+}
+
+fn routes(value: &DeValue) -> Read<Vec<Route>> {
+    let mut routes = Vec::new();
+    for text in value::texts(value)? {
+        let route = text.parse().map_err(|error| format!("{text:?} is no route; {error}"))?;
+        if routes.contains(&route) {
+            return Err(format!("{text:?} is there twice"));
+        }
+        routes.push(route);
+    }
+    if routes.is_empty() {
+        return Err("no request would come; leave the key out for every request".to_owned());
+    }
+    Ok(routes)
 }
 
 fn algorithm(value: &DeValue) -> Read<Algorithm> {

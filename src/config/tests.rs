@@ -1,5 +1,7 @@
 //! Pure: what a configuration file may say, and how wrong ones are refused.
 
+mod addresses;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -232,6 +234,18 @@ fn each_key_refuses_what_is_wrong() {
             "3: services.web.balancer.listen: \"localhost\" is no address; write IP and port",
         ),
         (
+            "balancer = { listen = \"127.0.0.1:1\", routes = [\"http://a\"] }",
+            "3: services.web.balancer.routes: \"http://a\" is no route; write a host, a path or both",
+        ),
+        (
+            "balancer = { listen = \"127.0.0.1:1\", routes = [\"/a\", \"/a/\"] }",
+            "3: services.web.balancer.routes: \"/a/\" is there twice",
+        ),
+        (
+            "balancer = { listen = \"127.0.0.1:1\", routes = [] }",
+            "3: services.web.balancer.routes: no request would come; leave the key out",
+        ),
+        (
             "balancer = { listen = \"127.0.0.1:8080\" }",
             "3: services.web.balancer.listen: 127.0.0.1:8080 is also the address of `api.listen`",
         ),
@@ -309,36 +323,6 @@ fn files_without_services_and_bad_names_are_refused() {
 fn syntax_errors_have_lines_too() {
     check("[api]\nlisten = = 3\nx = [1,\n", &["2: no valid TOML: ", "3: no valid TOML: "]);
     check("[api]\n[api]\n", &["2: no valid TOML: "]);
-}
-
-#[test]
-fn listeners_and_labels_must_not_clash() {
-    let service = |name: &str, listen: &str, target: &str| {
-        format!("[services.{name}]\ntarget = {target}\nbalancer = {{ listen = \"{listen}\" }}\n")
-    };
-    let process = "{ process = { command = [\"w\"] } }";
-    let pair = |a, b| service("a", a, process) + &service("b", b, process);
-    check(
-        &pair("127.0.0.1:9000", "127.0.0.1:9000"),
-        &["6: services.b.balancer.listen: 127.0.0.1:9000 is also the address of `services.a"],
-    );
-    check(&pair("0.0.0.0:9000", "127.0.0.1:9000"), &["6: services.b.balancer.listen: "]);
-    check(&pair("127.0.0.1:0", "127.0.0.1:0"), &[]);
-    check(&pair("127.0.0.1:9000", "127.0.0.2:9000"), &[]);
-    let same = "{ docker = { label = \"a=b\" } }";
-    check(
-        &(service("a", "127.0.0.1:1", same) + &service("b", "127.0.0.1:2", same)),
-        &["5: services.b.target: label `a=b` also selects the containers of service `a`"],
-    );
-    let compose =
-        |project| format!("{{ compose = {{ project = \"{project}\", service = \"c\" }} }}");
-    let pair =
-        |one: &str, two: &str| service("a", "127.0.0.1:1", one) + &service("b", "127.0.0.1:2", two);
-    check(
-        &pair(&compose("p"), &compose("p")),
-        &["5: services.b.target: service `c` of project `p` also selects the containers of"],
-    );
-    check(&pair(&compose("p"), &compose("q")), &[]);
 }
 
 #[test]

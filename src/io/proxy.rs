@@ -6,6 +6,9 @@
 //! so a replica may be stopped once it is not ready and has nothing in flight. A client that goes
 //! away, or closes its sending side, cancels its request at the replica.
 //!
+//! Several services may share a listener; the host and the path of a request tell which one it is
+//! for ([`Routes`]), each request anew.
+//!
 //! A client's connection stays on one thread, and so do the connections to replicas that its
 //! requests use: client and replica are one task, and an exchange costs no wake-up in between.
 //!
@@ -14,10 +17,12 @@
 mod access_log;
 mod body;
 mod connection;
+mod dispatcher;
 mod exchange;
 mod failure;
 mod forwarded;
 mod headers;
+mod listeners;
 mod pool;
 mod refusal;
 mod session;
@@ -32,50 +37,51 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::dispatcher::Dispatcher;
+pub use self::listeners::{JoinError, Listeners, Place};
 pub use self::threads::Threads;
 
 use self::access_log::AccessLog;
 use self::pool::Pool;
 use self::refusal::Refusal;
 use self::watch::Ticker;
-use crate::balancer::{RetryBudget, STRIDE, Snapshot, mix};
-use crate::config::Balancer;
+use crate::balancer::{self, STRIDE, mix};
+use crate::config;
+
+/// Where requests lead.
+pub type Routes = balancer::Routes<Arc<Dispatcher>>;
 
 /// Pause after a failed accept, which mostly means that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all connections of one listener share.
-struct Proxy {
-    settings: Balancer,
-    snapshots: channel::Receiver<Arc<Snapshot>>,
+struct Listener {
+    settings: config::Proxy,
+    routes: channel::Receiver<Arc<Routes>>,
     pool: Pool,
-    budget: RetryBudget,
-    /// A replica at its limit may have room again.
-    freed: Arc<Notify>,
     /// Counts the draws; starts at a random place.
     draws: AtomicU64,
     ticker: Arc<Ticker>,
     log: Option<AccessLog>,
 }
 
-impl Proxy {
-    fn new(settings: Balancer, snapshots: channel::Receiver<Arc<Snapshot>>) -> Proxy {
-        let log = settings.proxy.access_log.as_ref().and_then(|settings| {
+impl Listener {
+    fn new(settings: config::Proxy, routes: channel::Receiver<Arc<Routes>>) -> Listener {
+        let log = settings.access_log.as_ref().and_then(|settings| {
             let path = settings.path.display();
             let failed = |error: &std::io::Error| tracing::error!(%path, %error, "no access log");
             AccessLog::open(settings).inspect_err(failed).ok()
         });
-        Proxy {
-            budget: RetryBudget::new(settings.retry.share, settings.retry.min_per_second),
+        Listener {
             settings,
-            snapshots,
+            routes,
             pool: Pool::default(),
-            freed: Arc::default(),
             draws: AtomicU64::new(RandomState::new().hash_one(0)),
             ticker: Arc::default(),
             log,
@@ -88,50 +94,56 @@ impl Proxy {
 
     /// Whether to believe what this peer says of its clients.
     fn trusts(&self, peer: IpAddr) -> bool {
-        self.settings.proxy.trusted_proxies.iter().any(|network| network.contains(peer))
+        self.settings.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+
+    /// Whose a request is. A host that is not text has routes for any host only.
+    fn route(&self, host: Option<&HeaderValue>, path: &str) -> Result<Arc<Dispatcher>, Refusal> {
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        self.routes.borrow().find(host, path).cloned().ok_or(Refusal::NoRoute)
+    }
+
+    /// Longest wait for any answer.
+    fn patience(&self) -> Duration {
+        let routes = self.routes.borrow();
+        routes.iter().map(|it| it.settings.response_timeout).max().unwrap_or_default()
     }
 }
 
 /// Serves until `shutdown`, then accepts no more and finishes the requests in flight, for at most
-/// the settings' `response_timeout`. `settings.listen` is not looked at; the listener is bound
-/// already.
-///
-/// The writer of `snapshots` should build each from the one before, so that counters go on. After
-/// its `send` has returned, no request can reach a replica that is not ready there and is not
-/// already counted in flight.
+/// the longest `response_timeout` of the services.
 pub async fn serve(
-    listener: TcpListener,
-    settings: Balancer,
-    snapshots: channel::Receiver<Arc<Snapshot>>,
+    socket: TcpListener,
+    settings: config::Proxy,
+    routes: channel::Receiver<Arc<Routes>>,
     threads: Threads,
     shutdown: CancellationToken,
 ) {
-    let limit = settings.response_timeout;
-    let proxy = Arc::new(Proxy::new(settings, snapshots));
+    let listener = Arc::new(Listener::new(settings, routes));
     let tasks = TaskTracker::new();
     let keepers = {
-        let proxy = Arc::clone(&proxy);
-        tokio::spawn(async move { tokio::join!(proxy.ticker.run(), proxy.pool.sweep()) })
+        let listener = Arc::clone(&listener);
+        tokio::spawn(async move { tokio::join!(listener.ticker.run(), listener.pool.sweep()) })
     };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-            Ok((stream, peer)) => take_in(&proxy, &threads, &tasks, stream, peer),
+            Ok((stream, peer)) => take_in(&listener, &threads, &tasks, stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "the balancer cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    drop(listener);
+    drop(socket);
     tasks.close();
-    proxy.ticker.stop();
-    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+    listener.ticker.stop();
+    if tokio::time::timeout(listener.patience(), tasks.wait()).await.is_err() {
         tracing::warn!(connections = tasks.len(), "requests cut off at shutdown");
-        proxy.ticker.abort();
+        listener.ticker.abort();
         tasks.wait().await;
     }
     keepers.abort();
@@ -139,24 +151,23 @@ pub async fn serve(
 
 /// Hands a connection to a thread, or refuses it there if there are too many.
 fn take_in(
-    proxy: &Arc<Proxy>,
+    listener: &Arc<Listener>,
     threads: &Threads,
     tasks: &TaskTracker,
     stream: std::net::TcpStream,
     peer: SocketAddr,
 ) {
-    let admitted = tasks.len() < proxy.settings.proxy.limits.connections as usize;
-    let (proxy, token) = (Arc::clone(proxy), tasks.token());
+    let admitted = tasks.len() < listener.settings.limits.connections as usize;
+    let (listener, token) = (Arc::clone(listener), tasks.token());
     threads.spawn(move || {
         Box::pin(async move {
             let _token = token;
             // The system refuses to watch one more socket.
             let Ok(stream) = TcpStream::from_std(stream) else { return };
             if admitted {
-                connection::serve(proxy, stream, peer).await;
+                connection::serve(listener, stream, peer).await;
             } else {
-                let answer = Refusal::TooManyConnections.raw(&proxy.settings);
-                drop(proxy);
+                let answer = Refusal::TooManyConnections.raw();
                 Box::pin(connection::refuse(stream, answer)).await;
             }
         })

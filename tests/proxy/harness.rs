@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use foresail::balancer::{Algorithm, Snapshot, Target};
+use foresail::balancer::{Algorithm, Route, Snapshot, Target};
 use foresail::config;
 use foresail::io::proxy;
 use http_body_util::combinators::BoxBody;
@@ -48,7 +48,7 @@ pub fn settings() -> config::Balancer {
 }
 
 /// The threads of all proxies of this process.
-fn threads() -> proxy::Threads {
+pub fn threads() -> proxy::Threads {
     static THREADS: OnceLock<proxy::Threads> = OnceLock::new();
     THREADS.get_or_init(|| proxy::Threads::start().unwrap()).clone()
 }
@@ -63,8 +63,13 @@ impl World {
         let snapshot = Arc::new(Snapshot::new(rules, Vec::new(), None));
         let (snapshots, receiver) = watch::channel(snapshot);
         let shutdown = CancellationToken::new();
-        let served =
-            tokio::spawn(proxy::serve(listener, settings, receiver, threads(), shutdown.clone()));
+        let clients = settings.proxy.clone();
+        let dispatcher = Arc::new(proxy::Dispatcher::new(settings, receiver));
+        let routes = proxy::Routes::new(vec![(Route::any(), dispatcher)]);
+        // The sender may go: the routes stay as they are.
+        let (_, routes) = watch::channel(Arc::new(routes));
+        let served = proxy::serve(listener, clients, routes, threads(), shutdown.clone());
+        let served = tokio::spawn(served);
         let world = World { address, shutdown, served, snapshots, algorithm };
         world.publish(&replicas.iter().map(|address| (*address, true)).collect::<Vec<_>>());
         world

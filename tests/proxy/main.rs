@@ -10,5 +10,6 @@ mod heads;
 mod hostile;
 mod lifetimes;
 mod limits;
+mod routes;
 mod scaling;
 mod streaming;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
-use super::exchange::Seat;
+use super::dispatcher::Seat;
 use super::pool::Wire;
 use super::session::{Finish, Session, UploadState};
 use super::watch::Phase;
@@ -20,6 +20,8 @@ pub(super) struct Upload(Option<Piecewise>);
 struct Piecewise {
     body: Incoming,
     session: Arc<Session>,
+    /// Longest wait for the head of the answer, once a piece is sent.
+    patience: Duration,
     /// Bytes that may still come.
     left: u64,
 }
@@ -27,12 +29,12 @@ struct Piecewise {
 impl Upload {
     pub(super) const EMPTY: Upload = Upload(None);
 
-    pub(super) fn new(body: Incoming, session: &Arc<Session>) -> Upload {
+    pub(super) fn new(body: Incoming, session: &Arc<Session>, patience: Duration) -> Upload {
         if body.is_end_stream() {
             return Upload::EMPTY;
         }
         let left = session.limits().body_bytes.unwrap_or(u64::MAX);
-        Upload(Some(Piecewise { body, session: Arc::clone(session), left }))
+        Upload(Some(Piecewise { body, session: Arc::clone(session), patience, left }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,7 +76,7 @@ impl Body for Upload {
                 Poll::Pending
             }
             Poll::Ready(frame) => {
-                upload.session.await_replica();
+                upload.session.await_replica(upload.patience);
                 Poll::Ready(frame.map(|frame| upload.check(frame)))
             }
         }
@@ -152,7 +154,7 @@ impl Drop for Reply {
         if let Some(wire) = self.wire.take()
             && self.body.is_end_stream()
         {
-            self.finish.session().proxy.pool.put(self.seat.address, wire);
+            self.finish.session().listener.pool.put(self.seat.address, wire);
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::session::Session;
 use super::watch::{Phase, Watch};
-use super::{Proxy, exchange, tunnel};
+use super::{Listener, exchange, tunnel};
 
 /// How long the state of HTTP is kept after an answer.
 pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -32,12 +32,12 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves one client connection to its end.
-pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(listener: Arc<Listener>, mut stream: TcpStream, peer: SocketAddr) {
     // Small answers go out at once; a socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
-    let watch = Watch::begin(&proxy.ticker);
-    while is_called(&stream, &watch, proxy.settings.proxy.timeouts.idle).await {
-        match Box::pin(active(&proxy, &watch, stream, peer)).await {
+    let watch = Watch::begin(&listener.ticker);
+    while is_called(&stream, &watch, listener.settings.timeouts.idle).await {
+        match Box::pin(active(&listener, &watch, stream, peer)).await {
             Some(parked) => stream = parked,
             None => return,
         }
@@ -59,12 +59,12 @@ async fn is_called(stream: &TcpStream, watch: &Watch, limit: Duration) -> bool {
 
 /// Serves requests; the stream, once there is none for a while.
 async fn active(
-    proxy: &Arc<Proxy>,
+    listener: &Arc<Listener>,
     watch: &Arc<Watch>,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<TcpStream> {
-    let session = Arc::new(Session::new(Arc::clone(proxy), Arc::clone(watch), peer.ip()));
+    let session = Arc::new(Session::new(Arc::clone(listener), Arc::clone(watch), peer.ip()));
     watch.enter(Phase::Idle, Some(session.timeouts().head));
     let keep = Arc::new(AtomicBool::new(false));
     let io = ClientIo {

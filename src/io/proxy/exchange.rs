@@ -5,19 +5,14 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::http::HeaderValue;
-use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-
-use tokio::sync::Notify;
 
 use super::access_log::Entry;
 use super::body::{Answer, Reply, Upload};
+use super::dispatcher::Seat;
 use super::failure::{Failed, Failure};
 use super::forwarded::{self, Client};
 use super::headers;
@@ -25,34 +20,8 @@ use super::pool::Wire;
 use super::refusal::Refusal;
 use super::session::{Finish, Session, Tunnel, UploadState};
 use super::watch::Phase;
-use super::{Proxy, sticky};
-use crate::balancer::{InFlight, Key, OutcomeKind, Session as Sticky, Target, Waiting};
-use crate::io::clock;
-
-/// A replica chosen for a request, which counts as in flight there from now on.
-pub(super) struct Seat {
-    pub(super) address: SocketAddr,
-    /// When it was chosen.
-    pub(super) since: Duration,
-    pub(super) in_flight: InFlight,
-    /// Dropped after `in_flight`.
-    _freed: Freed,
-    /// For the client's cookie, if there is one to be set.
-    sticky: Option<Sticky>,
-    /// For the log, if there is one.
-    replica: Option<String>,
-}
-
-/// Tells one who waits for room, where there is a limit, that there may be some.
-struct Freed(Option<Arc<Notify>>);
-
-impl Drop for Freed {
-    fn drop(&mut self) {
-        if let Some(freed) = &self.0 {
-            freed.notify_one();
-        }
-    }
-}
+use super::{Dispatcher, sticky};
+use crate::balancer::{Key, OutcomeKind};
 
 /// Answers the requests of one connection.
 pub(super) struct Service(pub(super) Arc<Session>);
@@ -72,17 +41,17 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
 async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Response<Answer> {
     session.begin_request();
-    let proxy = Arc::clone(&session.proxy);
+    let listener = &session.listener;
     let close = headers::must_close_after(&request);
-    let trusted = proxy.trusts(session.peer);
-    let networks = &proxy.settings.proxy.trusted_proxies;
-    let client = Client::of(session.peer, trusted, request.headers(), networks, proxy.draw());
-    let entry = proxy.log.is_some().then(|| Box::new(Entry::new(&request, client.address)));
+    let trusted = listener.trusts(session.peer);
+    let networks = &listener.settings.trusted_proxies;
+    let client = Client::of(session.peer, trusted, request.headers(), networks, listener.draw());
+    let entry = listener.log.is_some().then(|| Box::new(Entry::new(&request, client.address)));
     let finish = Finish::new(Arc::clone(&session), entry);
-    let mut answer = match forward(&proxy, request, client, finish).await {
+    let mut answer = match forward(request, client, finish).await {
         Ok(answer) => answer,
         Err((refusal, mut finish)) => {
-            let (mut parts, body) = refusal.answer(&proxy.settings).into_parts();
+            let (mut parts, body) = refusal.answer().into_parts();
             if refusal.ends_connection() {
                 headers::close_after(&mut parts.headers);
             }
@@ -100,30 +69,30 @@ async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Response<A
 }
 
 async fn forward(
-    proxy: &Proxy,
     request: Request<Incoming>,
     client: Client,
     mut finish: Finish,
 ) -> Result<Response<Answer>, (Refusal, Finish)> {
     let session = Arc::clone(finish.session());
-    proxy.snapshots.borrow().offered().arrived.fetch_add(1, Ordering::Relaxed);
-    proxy.budget.arrived();
-    let host = match headers::checked_host(&request).and_then(|host| {
+    let listener = &session.listener;
+    let admitted = headers::checked_host(&request).and_then(|host| {
         headers::check_length(&request, session.limits().body_bytes)?;
-        Ok(host)
-    }) {
-        Ok(host) => host,
+        Ok((listener.route(host.as_ref(), request.uri().path())?, host))
+    });
+    let (dispatcher, host) = match admitted {
+        Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, finish)),
     };
+    dispatcher.arrived();
     let (mut head, body) = request.into_parts();
-    let key = proxy.key(&head, &client);
+    let key = dispatcher.key(&head, &client);
     let upgrades = headers::upgrade(&head.headers).is_some();
-    headers::rewrite_request(&mut head, host, &client, proxy.settings.proxy.forwarded);
+    headers::rewrite_request(&mut head, host, &client, listener.settings.forwarded);
     if let Some(entry) = finish.entry() {
         entry.request_id = head.headers.get(forwarded::REQUEST_ID).cloned();
     }
-    let upload = Upload::new(body, &session);
-    let result = proxy.exchange(&session, key, Request::from_parts(head, upload)).await;
+    let upload = Upload::new(body, &session, dispatcher.settings.response_timeout);
+    let result = dispatcher.exchange(&session, key, Request::from_parts(head, upload)).await;
     let (response, wire, seat) = match result {
         Ok(answered) => answered,
         Err(refusal) => return Err((refusal, finish)),
@@ -134,7 +103,7 @@ async fn forward(
     }
     let (mut head, body) = response.into_parts();
     headers::rewrite_response(&mut head);
-    if let (Some(settings), Some(chosen)) = (&proxy.settings.sticky, seat.sticky) {
+    if let (Some(settings), Some(chosen)) = (&dispatcher.settings.sticky, seat.sticky) {
         sticky::set(&mut head.headers, settings, chosen);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -148,17 +117,17 @@ async fn forward(
     Ok(Response::from_parts(head, Answer::Reply(Reply::new(body, wire, seat, finish))))
 }
 
-impl Proxy {
+impl Dispatcher {
     /// Brings the request to a replica, and to another one if that cannot do harm.
     async fn exchange(
-        &self,
+        self: &Arc<Self>,
         session: &Arc<Session>,
         key: Key,
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Wire, Seat), Refusal> {
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
         let copy = repeatable.then(|| copy_of(&request));
-        let seat = self.seat(key).await?;
+        let seat = self.seat(key, &session.listener).await?;
         let failed = match self.attempt(session, &seat, request).await {
             Ok((response, wire)) => return Ok((response, wire, seat)),
             Err(failed) => failed,
@@ -168,86 +137,12 @@ impl Proxy {
             Failure::Broken => copy,
             Failure::TimedOut | Failure::Upload(_) | Failure::UploadTimedOut => None,
         };
-        let (Some(request), Some(seat)) = (again, self.second_seat(seat)) else {
+        let (Some(request), Some(seat)) = (again, self.second_seat(seat, &session.listener)) else {
             return Err(failed.why.into());
         };
         match self.attempt(session, &seat, request).await {
             Ok((response, wire)) => Ok((response, wire, seat)),
             Err(failed) => Err(failed.why.into()),
-        }
-    }
-
-    /// Chooses a replica, and waits for one while none is ready with room.
-    async fn seat(&self, key: Key) -> Result<Seat, Refusal> {
-        let take = |snapshot: &crate::balancer::Snapshot| {
-            let now = clock::now();
-            let (target, in_flight) = snapshot.take(key, self.draw(), now)?;
-            Some(self.seated(target, in_flight, now, key.session))
-        };
-        // Chosen and counted while the snapshot is borrowed: see the head of `crate::balancer`.
-        if let Some(seat) = take(&self.snapshots.borrow()) {
-            return Ok(seat);
-        }
-        let offered = Arc::clone(self.snapshots.borrow().offered());
-        let refused = || {
-            offered.refused.fetch_add(1, Ordering::Relaxed);
-            if self.snapshots.borrow().is_full() { Refusal::Full } else { Refusal::NoReplicaReady }
-        };
-        let Some(_waiting) = Waiting::begin(&offered, self.settings.queue.max) else {
-            return Err(refused());
-        };
-        let mut snapshots = self.snapshots.clone();
-        let wait = async {
-            loop {
-                let mut freed = pin!(self.freed.notified());
-                freed.as_mut().enable();
-                if let Some(seat) = take(&snapshots.borrow_and_update()) {
-                    return Some(seat);
-                }
-                tokio::select! {
-                    changed = snapshots.changed() => changed.ok()?,
-                    () = freed => {}
-                }
-            }
-        };
-        let seat = tokio::time::timeout(self.settings.queue.timeout, wait).await;
-        // Too late, or nobody is left to publish a snapshot: the same to the client.
-        seat.ok().flatten().ok_or_else(refused)
-    }
-
-    /// Another replica than the one that failed; the same if it is the only one. `None` if the
-    /// budget for retries is spent.
-    fn second_seat(&self, failed: Seat) -> Option<Seat> {
-        let now = clock::now();
-        let snapshot = self.snapshots.borrow();
-        let offered = snapshot.offered();
-        if !self.budget.try_retry(now) {
-            offered.retries_refused.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        offered.retried.fetch_add(1, Ordering::Relaxed);
-        let address = failed.address;
-        drop(failed);
-        let taken = snapshot.take_other(address, self.draw());
-        let taken = taken.or_else(|| snapshot.take(Key::default(), self.draw(), now));
-        taken.map(|(target, in_flight)| self.seated(target, in_flight, now, None))
-    }
-
-    fn seated(
-        &self,
-        target: &Target,
-        in_flight: InFlight,
-        since: Duration,
-        session: Option<Sticky>,
-    ) -> Seat {
-        let chosen = self.settings.sticky.is_some().then(|| target.session());
-        Seat {
-            address: target.address,
-            since,
-            in_flight,
-            _freed: Freed(self.settings.max_in_flight.map(|_| Arc::clone(&self.freed))),
-            sticky: chosen.filter(|chosen| session != Some(*chosen)),
-            replica: self.log.is_some().then(|| target.id.clone()),
         }
     }
 
@@ -259,7 +154,7 @@ impl Proxy {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Wire), Failed> {
         loop {
-            let kept = self.pool.take(seat.address);
+            let kept = session.listener.pool.take(seat.address);
             let reused = kept.is_some();
             let mut wire = match kept {
                 Some(wire) => wire,
@@ -340,14 +235,6 @@ impl Proxy {
             }
         })
         .await
-    }
-
-    /// What the choice may depend on.
-    fn key(&self, head: &Parts, client: &Client) -> Key {
-        let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let session = self.settings.sticky.as_ref().and_then(|s| sticky::read(&head.headers, s));
-        Key { client: Some(client.address), key: self.settings.key.hash(target, header), session }
     }
 }
 

@@ -3,20 +3,21 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use tokio::net::TcpStream;
 
-use super::Proxy;
+use super::Listener;
 use super::access_log::Entry;
 use super::connection::PARK_AFTER;
-use super::exchange::Seat;
+use super::dispatcher::Seat;
 use super::watch::{Phase, Watch};
 use crate::config::{Limits, Timeouts};
 
 /// A client connection from the first byte of a request until it falls idle.
 pub(super) struct Session {
-    pub(super) proxy: Arc<Proxy>,
+    pub(super) listener: Arc<Listener>,
     pub(super) watch: Arc<Watch>,
     pub(super) peer: IpAddr,
     upload: AtomicU8,
@@ -42,9 +43,9 @@ pub(super) enum UploadState {
 }
 
 impl Session {
-    pub(super) fn new(proxy: Arc<Proxy>, watch: Arc<Watch>, peer: IpAddr) -> Session {
+    pub(super) fn new(listener: Arc<Listener>, watch: Arc<Watch>, peer: IpAddr) -> Session {
         Session {
-            proxy,
+            listener,
             watch,
             peer,
             upload: AtomicU8::new(UploadState::Whole as u8),
@@ -54,11 +55,11 @@ impl Session {
     }
 
     pub(super) fn timeouts(&self) -> &Timeouts {
-        &self.proxy.settings.proxy.timeouts
+        &self.listener.settings.timeouts
     }
 
     pub(super) fn limits(&self) -> &Limits {
-        &self.proxy.settings.proxy.limits
+        &self.listener.settings.limits
     }
 
     pub(super) fn begin_request(&self) {
@@ -86,9 +87,9 @@ impl Session {
     }
 
     /// The replica owes the head of its answer.
-    pub(super) fn await_replica(&self) {
+    pub(super) fn await_replica(&self, limit: Duration) {
         if self.watch.phase() != Phase::Answer {
-            self.watch.enter(Phase::Replica, Some(self.proxy.settings.response_timeout));
+            self.watch.enter(Phase::Replica, Some(limit));
         }
     }
 
@@ -146,7 +147,7 @@ impl Drop for Finish {
     fn drop(&mut self) {
         let idle = self.session.timeouts().idle.min(PARK_AFTER);
         self.session.watch.enter(Phase::Idle, Some(idle));
-        if let (Some(entry), Some(log)) = (self.entry.take(), &self.session.proxy.log) {
+        if let (Some(entry), Some(log)) = (self.entry.take(), &self.session.listener.log) {
             log.write(*entry);
         }
     }

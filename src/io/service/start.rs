@@ -30,8 +30,9 @@ use crate::io::collector::docker::DockerSource;
 use crate::io::docker::Engine;
 use crate::io::docker::inventory::Inventory;
 use crate::io::health::Prober;
+use crate::io::proxy::{JoinError, Listeners, Place, Threads};
 use crate::io::store::{Store, StoreError, demand_series};
-use crate::io::{api, discovery, proxy};
+use crate::io::{api, discovery};
 
 /// Longest wait for child processes to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -41,6 +42,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 pub enum StartError {
     #[error("{key} = \"{address}\": cannot listen there ({error}); choose a free address")]
     Listen { key: String, address: SocketAddr, error: std::io::Error },
+    #[error("services.{service}.balancer.{key}: {reason}")]
+    Balancer { service: String, key: &'static str, reason: String },
     /// The address of an engine, or a target, is malformed.
     #[error("{key}: {reason}")]
     Engine { key: String, reason: String },
@@ -77,7 +80,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let supervisor = Arc::new(Supervisor {
         config,
         store: store.clone(),
-        threads: proxy::Threads::start().map_err(StartError::Threads)?,
+        listeners: Listeners::new(Threads::start().map_err(StartError::Threads)?, shutdown.clone()),
         services: services.clone(),
         engines: Mutex::default(),
         units: Mutex::default(),
@@ -132,7 +135,7 @@ pub struct Supervisor {
     pub services: Services,
     store: Arc<Store>,
     /// Where the balancers of all services serve.
-    threads: proxy::Threads,
+    listeners: Listeners,
     engines: Mutex<Engines>,
     units: Mutex<BTreeMap<String, Unit>>,
     shutdown: CancellationToken,
@@ -145,7 +148,7 @@ type Engines = BTreeMap<Option<String>, Inventory>;
 struct Prepared {
     service: Service,
     target: Target,
-    proxy: Option<TcpListener>,
+    place: Option<Place>,
 }
 
 /// A service at work.
@@ -182,32 +185,38 @@ impl Supervisor {
     }
 
     async fn prepare(&self, settings: &config::Service) -> Result<Prepared, StartError> {
-        let proxy = match &settings.balancer {
-            Some(b) => {
-                let key = format!("services.{}.balancer.listen", settings.name);
-                Some(listen(key, b.listen).await?)
-            }
-            None => None,
+        let name = &settings.name;
+        let join = |balancer| {
+            self.listeners.join(name, balancer).map_err(|error| match error {
+                JoinError::Bind(error) => StartError::Listen {
+                    key: format!("services.{name}.balancer.listen"),
+                    address: balancer.listen,
+                    error,
+                },
+                JoinError::Clash(key, reason) => {
+                    StartError::Balancer { service: name.clone(), key, reason }
+                }
+            })
         };
+        let place = settings.balancer.as_ref().map(join).transpose()?;
         let target = self.connect(settings)?;
-        let service = restore(&self.config, settings, &self.store, proxy.as_ref()).await?;
-        Ok(Prepared { service, target, proxy })
+        let address = place.as_ref().map(Place::address);
+        let service = restore(&self.config, settings, &self.store, address).await?;
+        Ok(Prepared { service, target, place })
     }
 
-    fn launch(&self, Prepared { service, target, proxy }: Prepared) {
+    fn launch(&self, Prepared { service, target, place }: Prepared) {
         let (edges, runners, commands) =
             (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let stop = self.shutdown.child_token();
         let shared = service.shared.clone();
-        if let (Some(listener), Some(settings)) = (proxy, shared.config.balancer.clone()) {
-            let snapshots = shared.balancer.subscribe();
+        if let Some(place) = place {
             runners.spawn(balancing::eject(shared.clone(), stop.clone()));
-            if let Some(check) = settings.check.clone() {
-                let prober = Prober::new(check);
-                runners.spawn(balancing::check(shared.clone(), prober, stop.clone()));
-            }
-            let threads = self.threads.clone();
-            edges.spawn(proxy::serve(listener, settings, snapshots, threads, stop.clone()));
+            edges.spawn(place.serve(shared.balancer.subscribe(), stop.clone()));
+        }
+        if let Some(check) = shared.config.balancer.as_ref().and_then(|it| it.check.clone()) {
+            let prober = Prober::new(check);
+            runners.spawn(balancing::check(shared.clone(), prober, stop.clone()));
         }
         if let Some(path) = shared.config.calendar.clone() {
             let watch = Watch::new(path, shared.config.settings.training.max_history);
@@ -283,7 +292,7 @@ async fn restore(
     config: &Config,
     settings: &config::Service,
     store: &Arc<Store>,
-    proxy: Option<&TcpListener>,
+    proxy_address: Option<SocketAddr>,
 ) -> Result<Service, StartError> {
     let mut state = State::new(settings.clone(), settings.mode);
     let folder = config.store.path.join(&settings.name).join("decisions");
@@ -345,7 +354,7 @@ async fn restore(
         balancer: watch::Sender::new(balancer),
         health: Mutex::new(Health::new(ejection, check)),
         store_failures: AtomicU64::new(0),
-        proxy_address: proxy.and_then(|l| l.local_addr().ok()),
+        proxy_address,
     };
     Ok(Service { shared: Arc::new(shared) })
 }
@@ -377,7 +386,7 @@ mod tests {
         let address = running.services.get("api").and_then(|api| api.proxy_address());
         second.balancer.as_mut().expect("given").listen = address.expect("it listens");
         let taken = running.supervisor.start(&second).await.expect_err("its port is taken");
-        assert!(taken.to_string().starts_with("services.api.balancer.listen = "), "{taken}");
+        assert!(taken.to_string().starts_with("services.api.balancer.routes: "), "{taken}");
 
         let released = running.supervisor.release("api");
         assert_eq!(names(), ["web"], "gone at once");
