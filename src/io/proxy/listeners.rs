@@ -57,6 +57,7 @@ pub struct Place {
     listeners: Listeners,
     address: SocketAddr,
     service: String,
+    left: bool,
 }
 
 impl Listeners {
@@ -96,7 +97,7 @@ impl Listeners {
                 address
             }
         };
-        Ok(Place { listeners: self.clone(), address, service: service.to_owned() })
+        Ok(Place { listeners: self.clone(), address, service: service.to_owned(), left: false })
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Open>> {
@@ -123,11 +124,10 @@ impl Place {
         self.address
     }
 
-    /// Lets requests in, at once and until `stop`; the future ends when they are answered, or cut
-    /// off after the longest wait for an answer. Connections stay, for the other services on the
-    /// listener.
+    /// Lets requests in, at once and until `stop`; the future ends when they are answered, or after
+    /// the longest wait for an answer. Connections stay, for the other services on the listener.
     pub fn serve(
-        self,
+        mut self,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send {
@@ -164,8 +164,11 @@ impl Place {
         Some((gone, patience))
     }
 
-    /// Takes the service's routes back. What is to be waited for, if the listener ends.
-    fn leave(&self) -> Option<TaskTracker> {
+    /// Takes the service's routes back, once. What is to be waited for, if the listener ends.
+    fn leave(&mut self) -> Option<TaskTracker> {
+        if std::mem::replace(&mut self.left, true) {
+            return None;
+        }
         let mut open = self.listeners.open();
         let listener = open.get_mut(&self.address)?;
         listener.tasks.close();
