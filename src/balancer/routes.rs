@@ -124,7 +124,7 @@ impl<T> Routes<T> {
     }
 
     /// Where a request leads: an exact host before `*.`, `*.` before none, then the longest path.
-    /// A host that no path fits falls through to less precise hosts.
+    /// A host that no path fits falls through to less precise hosts. Time grows with the routes.
     ///
     /// `host` is that of the request, with its port or without; `path` without the query.
     pub fn find(&self, host: &str, path: &str) -> Option<&T> {

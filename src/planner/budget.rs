@@ -9,10 +9,10 @@
 //! the share is the budget, whatever the forecaster's errors look like.
 //!
 //! The integral is bounded: it rises no more than [`HEADROOM`] above its own slow mean, which one
-//! overloaded step takes back. So an easy week lowers the price for the steps to come, but not to a
-//! giveaway that one bad hour would spend. The price of that: where overload comes rarely and many
-//! steps at once, less than the budget is spent. It cannot hold a budget where load jumps beyond
-//! all that the forecast knows.
+//! overloaded step takes back; that mean follows slowly, up to [`INTEGRAL_MAX`]. So calm times
+//! lower the price, but not at once to a giveaway that one bad hour would spend. What that costs:
+//! where overload comes rarely and many steps at once, less than the budget is spent. It cannot
+//! hold a budget where load jumps beyond all that the forecast knows.
 
 use std::time::Duration;
 
@@ -179,6 +179,19 @@ mod tests {
             });
             prop_assert!(end.price() > 0.0 && end.price().is_finite());
         }
+    }
+
+    #[test]
+    fn calm_times_earn_little_at_once() {
+        let start = budget(0.01).demanded(10.0);
+        let calm = (0..500).fold(start, |state, _| state.observe(false));
+        // Each step earns 0.8 x 0.01, so all 500 would earn 4. The mean over 10 / 0.01 steps is at
+        // most 0.75 behind and so rises by at most 500 x 0.75 / 1000 = 0.375; the proportional term
+        // gives at most 2 x 0.01.
+        let earned = (start.price() / calm.price()).ln();
+        assert!((0.75..0.75 + 0.375 + 0.02).contains(&earned), "{earned}");
+        // One overload takes the headroom back: 0.8 x 0.99 and more is above 0.75.
+        assert!((calm.observe(true).price() / calm.price()).ln() > 0.75);
     }
 
     #[test]

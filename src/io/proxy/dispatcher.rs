@@ -100,9 +100,10 @@ impl Dispatcher {
         let refused = || {
             offered.refused.fetch_add(1, Ordering::Relaxed);
             let retry_after = self.settings.queue.timeout;
-            match self.snapshots.borrow().is_full() {
-                true => Refusal::Full { retry_after },
-                false => Refusal::NoReplicaReady { retry_after },
+            if self.snapshots.borrow().is_full() {
+                Refusal::Full { retry_after }
+            } else {
+                Refusal::NoReplicaReady { retry_after }
             }
         };
         let Some(_waiting) = Waiting::begin(&offered, self.settings.queue.max) else {

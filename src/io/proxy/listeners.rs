@@ -45,7 +45,7 @@ struct Member {
 /// Why a service has no place on a listener.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    #[error("cannot listen there ({0}); choose a free address")]
+    #[error(transparent)]
     Bind(#[from] io::Error),
     /// With the key that is wrong.
     #[error("{1}")]
