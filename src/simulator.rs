@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use crate::autoscaler::{Autoscaler, DemandSample, Observation, Settings, TrainingSchedule};
 use crate::forecast::challenge::learn;
+use crate::forecast::events::Events;
+use crate::forecast::trainer::TrainOptions;
 use crate::planner::sizing::replicas_for;
 use crate::planner::threshold::Threshold;
 use crate::planner::{Behavior, Policy};
@@ -44,6 +46,8 @@ pub struct CompareOptions {
     pub warmup: Option<Duration>,
     pub min_replicas: u32,
     pub max_replicas: u32,
+    /// Known beforehand: what forecasts are trained with.
+    pub events: Events,
 }
 
 impl Default for CompareOptions {
@@ -55,6 +59,7 @@ impl Default for CompareOptions {
             warmup: None,
             min_replicas: 1,
             max_replicas: 10_000,
+            events: Events::default(),
         }
     }
 }
@@ -179,6 +184,7 @@ impl<'a> Stage<'a> {
             }
             world.order(t, decision.desired_replicas);
             if let Some((history, options)) = autoscaler.training_due(now) {
+                let options = TrainOptions { events: self.options.events.clone(), ..options };
                 // Too little history is no error here: the fallback goes on, as it would live.
                 match learn(now, &history, &options, autoscaler.model()) {
                     Ok(lesson) if lesson.verdict.promoted => autoscaler.adopt(lesson.model),

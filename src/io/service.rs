@@ -43,6 +43,7 @@ use crate::autoscaler::{DemandSample, Learning};
 use crate::balancer::{self, Explanation, Health, Key, PassedOver, Standing};
 use crate::config;
 use crate::fleet::{Replica, ReplicaId};
+use crate::forecast::events::Events;
 use crate::forecast::{Forecast, ForecastError};
 use crate::planner::Decision;
 use crate::series::{Series, Time};
@@ -240,6 +241,11 @@ impl Service {
     /// The demand window that training would use, for replays.
     pub async fn window(&self) -> Series {
         self.shared.state().autoscaler.window().clone()
+    }
+
+    /// What the calendar says, for replays; none without one.
+    pub fn events(&self) -> Events {
+        self.shared.state().calendar.events.clone().unwrap_or_default()
     }
 
     /// Takes in demand measured elsewhere, in the service's unit.

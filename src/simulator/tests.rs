@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::report::DayReport;
 use super::workload::{Shape, Workload};
 use super::*;
+use crate::forecast::events::Event;
 use crate::series::Time;
 
 const STEP: Duration = Duration::from_secs(300);
@@ -114,6 +115,32 @@ fn startup_delays_are_drawn_for_each_order_and_told() {
     .map(overload);
     assert!(quick[0] < drawn[0] && drawn[0] < slow[0], "{quick:?} {drawn:?} {slow:?}");
     assert!(drawn[1] < drawn[0] / 2.0, "{drawn:?}");
+}
+
+/// An hour's promotion every second of these days, which last four hours, doubles the load.
+#[test]
+fn events_that_are_known_beforehand_are_met_by_the_forecast() {
+    let promotion = |n: u32| {
+        let from = Time::UNIX_EPOCH + STEP * (96 * n + [5, 30, 12, 20][n as usize % 4]);
+        Event { kind: "sale".into(), from, to: from + STEP * 12 }
+    };
+    let promotions = Events::new((0..9).map(promotion));
+    let calm = workload(Shape::Daily, 18).series(3);
+    let promoted = |t: usize| {
+        let time = calm.time_at(t);
+        let within = |(_, from, to): (&str, Time, Time)| from <= time && time < to;
+        calm.values()[t] * if promotions.spans().any(within) { 2.0 } else { 1.0 }
+    };
+    let load = Series::new(calm.start(), STEP, (0..calm.len()).map(promoted).collect());
+    let unserved = |events: Events| {
+        let startup_delay = StartupDelay::fixed(STEP * 4);
+        let options = CompareOptions { startup_delay, events, ..CompareOptions::default() };
+        let report = replayed(&load, "predictive", &options).expect("valid");
+        report.policies[0].unserved_share
+    };
+    // The share of overloaded steps is steered to the budget either way.
+    let (known, unknown) = (unserved(promotions.clone()), unserved(Events::default()));
+    assert!(known < unknown / 4.0, "{known} {unknown}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::jobs::{Job, JobKind, JobResult};
 use super::query;
 use crate::autoscaler::DemandSample;
 use crate::config;
+use crate::forecast::events::Events;
 use crate::io::service::{Override, Snapshot};
 use crate::planner::Policy;
 use crate::series::Time;
@@ -148,6 +149,7 @@ impl CompareRequest {
             warmup: warmup.transpose().map_err(|message| ApiError::field("warmup", message))?,
             min_replicas,
             max_replicas,
+            events: Events::default(),
         })
     }
 }
@@ -172,6 +174,7 @@ pub async fn compare(
     let request = body.map(|Body(request)| request).unwrap_or_default();
     let contenders = request.contenders(service.config())?;
     let options = request.options(service.config(), &service.snapshot())?;
+    let options = CompareOptions { events: service.events(), ..options };
     let name = service.config().name.clone();
     let trace = name.clone();
     let work = async move {

@@ -14,7 +14,9 @@ use super::batch::{self, in_parallel, name_of};
 use super::recorded::blocking;
 use super::{CommandError, Format, output};
 use crate::forecast::censoring;
+use crate::forecast::events::Events;
 use crate::io::atomic_file;
+use crate::io::calendar;
 use crate::io::recording::Recording;
 use crate::series::Series;
 use crate::simulator::contender::{self, Contender};
@@ -74,6 +76,9 @@ pub struct Args {
     /// Also writes the pictures of each trace into this folder.
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
+    /// Promotions, holidays and other known events; forecasts learn from their past ones.
+    #[arg(long, value_name = "FILE.ics")]
+    calendar: Option<PathBuf>,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -156,9 +161,10 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
 /// # Errors
 /// [`CommandError::BadInput`] for an option that is wrong for all files.
 fn compare(args: &Args) -> Result<Compared, CommandError> {
-    let (contenders, options) = (args.contenders()?, args.options());
+    let contenders = args.contenders()?;
     batch::check_targets([&args.out, &args.html].into_iter().flatten())?;
     let read = in_parallel(&args.files, "files", |path| load(path, args.step));
+    let options = CompareOptions { events: args.events(read.iter().flatten())?, ..args.options() };
     let mut failures = Vec::new();
     let mut staged = Vec::new();
     for (path, read) in args.files.iter().zip(&read) {
@@ -244,6 +250,20 @@ impl Args {
         Ok(contenders)
     }
 
+    /// What the calendar says of the time of these recordings and after.
+    fn events<'a>(
+        &self,
+        recordings: impl Iterator<Item = &'a Series> + Clone,
+    ) -> Result<Events, CommandError> {
+        let first = recordings.clone().map(Series::start).min();
+        match (&self.calendar, first, recordings.map(Series::end).max()) {
+            (Some(path), Some(from), Some(to)) => {
+                calendar::read(path, from, to).map_err(|e| CommandError::BadInput(e.to_string()))
+            }
+            _ => Ok(Events::default()),
+        }
+    }
+
     fn options(&self) -> CompareOptions {
         CompareOptions {
             capacity: match self.capacity {
@@ -255,6 +275,7 @@ impl Args {
             warmup: self.warmup,
             min_replicas: self.min_replicas,
             max_replicas: self.max_replicas,
+            events: Events::default(),
         }
     }
 }

@@ -229,3 +229,23 @@ fn startup_delays_come_from_a_file_too() {
     let absent = of("absent.csv").unwrap_err().to_string();
     assert!(absent.contains("write for instance 5m, 30s..5m") && absent.contains("or a file"));
 }
+
+#[test]
+fn a_calendar_is_read_for_the_time_of_the_recordings() {
+    let files = Files::new();
+    let path = files.wave("a.csv");
+    let series = super::load(Path::new(&path), None).unwrap();
+    let event = |day: &str| format!("BEGIN:VEVENT\nDTSTART:{day}\nSUMMARY:Fair\nEND:VEVENT\n");
+    let calendar = |days: &[&str]| {
+        let events = days.iter().map(|day| event(day)).collect::<String>();
+        files.text("events.ics", &format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n"))
+    };
+    let compared = |calendar: String| {
+        let args = parse(&[&path, QUICK, "--calendar", &calendar]).unwrap();
+        args.events([&series].into_iter()).map(|events| events.len())
+    };
+    // The recording is of 1970-01-01 and 02; the third event is over before.
+    assert_eq!(compared(calendar(&["19700101", "19700103", "19691230"])).ok(), Some(2));
+    let refused = compared(calendar(&["today"])).unwrap_err().to_string();
+    assert!(refused.contains("events.ics: line 3: DTSTART: \"today\" is no date"), "{refused}");
+}
