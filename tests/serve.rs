@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ const MAY_BE_LOST: chrono::TimeDelta = chrono::TimeDelta::milliseconds(5_000 + 5
 struct Serve {
     child: Child,
     api: String,
+    balancer: String,
 }
 
 impl Drop for Serve {
@@ -38,11 +40,14 @@ impl Serve {
             .stdout(Stdio::piped())
             .spawn()
             .expect("foresail starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a first line");
-        let api = line.trim().rsplit("http://").next().expect("an address").to_owned();
-        Serve { child, api }
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut address = || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("a line");
+            line.trim().rsplit("http://").next().expect("an address").to_owned()
+        };
+        let (api, balancer) = (address(), address());
+        Serve { child, api, balancer }
     }
 
     fn get(&self, path: &str) -> Value {
@@ -176,4 +181,109 @@ fn two_errors_in_a_configuration_are_both_said_with_their_lines() {
     {
         assert!(said.contains(expected), "{said} does not say {expected}");
     }
+}
+
+/// Requests that the balancer counts show what saturated workers hide: how much more is wanted.
+#[test]
+fn saturated_workers_no_longer_hide_the_load() {
+    /// Cores of the one worker, and CPU seconds of a request: 40 requests per second saturate it.
+    const LIMIT: f64 = 0.2;
+    const COST: f64 = 0.005;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("foresail.toml");
+    let store = folder.path().join("store");
+    let text = format!(
+        r#"
+[api]
+listen = "127.0.0.1:0"
+[store]
+path = {store:?}
+[services.web]
+mode = "act"
+evaluation_interval = "500ms"
+sample_interval = "250ms"
+max_staleness = "5s"
+replicas = {{ min = 1, max = 1 }}
+balancer = {{ listen = "127.0.0.1:0" }}
+
+[services.web.target.process]
+command = [
+    {FORESAIL:?}, "worker", "--port", "{{port}}", "--warm-up", "100ms", "--cpu-limit", "{LIMIT}",
+    "--cost", "{COST}s", "--queue-timeout", "200ms", "--parent",
+]
+cpu_limit = {LIMIT}
+ready_path = "/healthz"
+"#
+    );
+    std::fs::write(&path, text).expect("written");
+    let serve = Serve::start(&path);
+    until("the worker", || {
+        serve.decisions().iter().any(|d| d["ready_replicas"] == 1).then_some(())
+    });
+    let measured = || serve.decisions().iter().filter_map(demand).filter(|d| *d > 0.0).count();
+    // Calm times, which teach what a request costs: 20 intervals with some clients or others.
+    for clients in [1, 3, 2, 4].into_iter().cycle() {
+        let before = measured();
+        if before > 30 {
+            break;
+        }
+        let pause = Duration::from_millis(150);
+        under_load(&serve.balancer, clients, pause, || {
+            until("measured demand", || (measured() > before + 1).then_some(()));
+        });
+    }
+    let taught = serve.decisions();
+    assert!(taught.iter().filter_map(demand).all(|demand| demand < 1.2 * LIMIT), "{taught:?}");
+    // 40 clients, each answered within 200 ms, well or not, want about 1 core of the 0.2.
+    let busy =
+        |decisions: Vec<Value>| decisions.iter().filter_map(demand).find(|d| *d > 2.0 * LIMIT);
+    let (seen, offered) = under_load(&serve.balancer, 40, Duration::ZERO, || {
+        // The first may have begun before all clients were there.
+        until("demand beyond the limit", || busy(serve.decisions()));
+        let before = measured();
+        until("demand", || (measured() > before + 2).then(|| serve.decisions()).and_then(busy))
+    });
+    let wanted = offered * COST;
+    assert!(wanted > 2.0 * LIMIT, "the load is too small to show anything: {wanted}");
+    assert!((0.5..2.0).contains(&(seen / wanted)), "{seen} cores seen, {wanted} wanted");
+}
+
+/// Measured demand of a decision that is no mere lower bound.
+fn demand(decision: &Value) -> Option<f64> {
+    let signal = &decision["signal"];
+    signal["demand"].as_f64().filter(|_| signal["lower_bound"] == false)
+}
+
+/// What comes of `work` while clients ask at `address`, wait for the answer, pause and ask again;
+/// and how many requests per second that was.
+fn under_load<T>(
+    address: &str,
+    clients: u32,
+    pause: Duration,
+    work: impl FnOnce() -> T,
+) -> (T, f64) {
+    /// Also when `work` panics, for the scope waits for the clients.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (stopped, requests, start) = (AtomicBool::new(false), AtomicU32::new(0), Instant::now());
+    let client = || {
+        while !stopped.load(Ordering::Relaxed) {
+            let mut stream = TcpStream::connect(address).expect("the balancer listens");
+            write!(stream, "GET /work HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+                .expect("sent");
+            stream.read_to_end(&mut Vec::new()).expect("an answer");
+            requests.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(pause);
+        }
+    };
+    let result = thread::scope(|scope| {
+        let _stop = Stop(&stopped);
+        (0..clients).for_each(|_| drop(scope.spawn(client)));
+        work()
+    });
+    (result, f64::from(requests.into_inner()) / start.elapsed().as_secs_f64())
 }
