@@ -35,9 +35,6 @@ const INTEGRAL_MIN: f64 = -6.0;
 const FIRST_PRICE: f64 = 0.1;
 /// What a decision says a larger budget would change: one percentage point.
 pub const LARGER: f64 = 0.01;
-/// A change is worth this share of a typical fleet for a step, times the root of the steps of the
-/// lookahead: noise grows with the root of time, so what is worth waiting for does too.
-const CHANGE: f64 = 0.7;
 /// Steps that "typical" looks back on.
 const TYPICAL_STEPS: f64 = 10_000.0;
 
@@ -75,7 +72,8 @@ impl Budget {
         Prices {
             overload: self.price(),
             overload_larger_budget: self.price() * self.budget / (self.budget + LARGER),
-            change: CHANGE * self.typical() * (lookahead as f64).sqrt(),
+            // Noise grows with the root of time, so what is worth waiting for does, too.
+            change: self.typical() * (lookahead as f64).sqrt(),
             start: self.start_cost.as_secs_f64() / step.as_secs_f64().max(1e-3),
         }
     }
@@ -199,8 +197,8 @@ mod tests {
         let fleet = [4.0, 8.0].into_iter().fold(budget(0.01), Budget::demanded);
         // A tenth of 6 replicas over 0.01.
         assert!((fleet.price() - 60.0).abs() < 1e-9);
-        // 0.7 of 6 replicas for one step, twice that if four are ahead.
-        for (lookahead, want) in [(1, 4.2), (4, 8.4)] {
+        // 6 replicas for one step, twice that if four are ahead.
+        for (lookahead, want) in [(1, 6.0), (4, 12.0)] {
             let change = fleet.prices(Duration::from_secs(15), lookahead).change;
             assert!((change - want).abs() < 1e-9, "{lookahead}: {change}");
         }
