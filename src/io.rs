@@ -37,6 +37,8 @@ pub mod clock;
 
 pub mod health;
 
+pub mod huge_pages;
+
 pub mod signal;
 
 pub mod top;

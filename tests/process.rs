@@ -118,6 +118,39 @@ async fn a_request_that_waits_too_long_is_refused_in_json() {
     actuator.shutdown(Duration::from_secs(5)).await;
 }
 
+/// Foresail does without huge pages, which a child would inherit.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_replica_has_the_huge_pages_that_foresail_does_without() {
+    let state = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+        line.expect("a line of the kernel's").trim().to_owned()
+    };
+    let own = || state(&std::fs::read_to_string("/proc/self/status").expect("readable"));
+    let before = own();
+    foresail::io::huge_pages::avoid();
+    assert_eq!(own(), "0");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("status");
+    // Moved there when it is whole.
+    let path = file.display();
+    let script = format!("cat /proc/self/status > {path}.new && mv {path}.new {path}; read end");
+    let target = ProcessTarget {
+        command: ["sh", "-c", &script].map(str::to_owned).into(),
+        env: BTreeMap::new(),
+        cpu_limit: None,
+        ready_path: None,
+        stop_timeout: Duration::from_secs(10),
+    };
+    let actuator = ProcessActuator::new("pages", &target);
+    actuator.start().await.expect("it starts");
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(state(&std::fs::read_to_string(file).expect("readable")), before);
+    actuator.shutdown(Duration::from_secs(5)).await;
+}
+
 #[test]
 fn a_worker_ends_with_its_parents_end_of_the_pipe() {
     let mut child = Command::new(WORKER)

@@ -1,6 +1,6 @@
 //! I/O: one client connection: idle, then requests, then idle again, to its end.
 //!
-//! While it is idle only the socket is kept: buffers and the state of HTTP are given up a second
+//! While it is idle only the socket is kept: buffers and the state of HTTP are given up shortly
 //! after an answer and made anew at the next byte, so that ten thousand quiet clients are cheap.
 
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use super::watch::{Phase, Watch};
 use super::{Listener, exchange, tunnel};
 
 /// How long the state of HTTP is kept after an answer.
-pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
+pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
 
 /// What is read of a client that was refused, so that the refusal reaches it: a socket closed with
 /// bytes unread is reset, and what was on its way to the client is lost.

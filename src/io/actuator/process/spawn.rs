@@ -49,14 +49,17 @@ fn die_with_parent(command: &mut Command) {
     use nix::sys::{prctl::set_pdeathsig, signal::Signal};
     use nix::unistd::getppid;
 
+    use crate::io::huge_pages;
+
     let parent = getpid();
     let tie = move || {
         set_pdeathsig(Signal::SIGKILL)?;
+        huge_pages::allow_in_child()?;
         // The parent may have died before the line above; then no signal will come.
         if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes two
-    // system calls and allocates nothing.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
+    // three system calls and allocates nothing.
     unsafe { command.pre_exec(tie) };
 }
 
