@@ -7,7 +7,6 @@
 mod linux {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use nix::Result;
     use nix::sys::prctl::{get_thp_disable, set_thp_disable};
 
     /// It was not the environment that switched them off.
@@ -21,9 +20,12 @@ mod linux {
         }
     }
 
-    /// Undoes it in a child, which inherits it. Async-signal-safe.
-    pub(in crate::io) fn allow_in_child() -> Result<()> {
-        if OURS.load(Ordering::Relaxed) { set_thp_disable(false) } else { Ok(()) }
+    /// Undoes it in a child, which inherits it; one that cannot be undone is no reason to start no
+    /// replica. Async-signal-safe.
+    pub(in crate::io) fn allow_in_child() {
+        if OURS.load(Ordering::Relaxed) {
+            let _ = set_thp_disable(false);
+        }
     }
 }
 
