@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -78,9 +78,23 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn config(folder: &Path, mode: &str) -> std::path::PathBuf {
+fn config(folder: &Path, mode: &str) -> PathBuf {
+    config_of(folder, mode, (2, 4), 0.1, "")
+}
+
+/// Replicas from the first to the second number, each with so many cores; `arguments` are the
+/// worker's.
+fn config_of(
+    folder: &Path,
+    mode: &str,
+    (min, max): (u32, u32),
+    cpu_limit: f64,
+    arguments: &str,
+) -> PathBuf {
     let path = folder.join("foresail.toml");
     let store = folder.join("store");
+    let worker = format!("worker --port {{port}} --warm-up 100ms --parent {arguments}");
+    let command: Vec<&str> = [FORESAIL].into_iter().chain(worker.split_whitespace()).collect();
     let text = format!(
         r#"
 [api]
@@ -92,12 +106,12 @@ mode = "{mode}"
 evaluation_interval = "500ms"
 sample_interval = "500ms"
 max_staleness = "5s"
-replicas = {{ min = 2, max = 4 }}
+replicas = {{ min = {min}, max = {max} }}
 balancer = {{ listen = "127.0.0.1:0" }}
 
 [services.web.target.process]
-command = [{FORESAIL:?}, "worker", "--listen", "127.0.0.1:{{port}}", "--warm-up", "100ms", "--parent"]
-cpu_limit = 0.1
+command = {command:?}
+cpu_limit = {cpu_limit}
 ready_path = "/healthz"
 "#
     );
@@ -190,32 +204,8 @@ fn saturated_workers_no_longer_hide_the_load() {
     const LIMIT: f64 = 0.2;
     const COST: f64 = 0.005;
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("foresail.toml");
-    let store = folder.path().join("store");
-    let text = format!(
-        r#"
-[api]
-listen = "127.0.0.1:0"
-[store]
-path = {store:?}
-[services.web]
-mode = "act"
-evaluation_interval = "500ms"
-sample_interval = "250ms"
-max_staleness = "5s"
-replicas = {{ min = 1, max = 1 }}
-balancer = {{ listen = "127.0.0.1:0" }}
-
-[services.web.target.process]
-command = [
-    {FORESAIL:?}, "worker", "--port", "{{port}}", "--warm-up", "100ms", "--cpu-limit", "{LIMIT}",
-    "--cost", "{COST}s", "--queue-timeout", "200ms", "--parent",
-]
-cpu_limit = {LIMIT}
-ready_path = "/healthz"
-"#
-    );
-    std::fs::write(&path, text).expect("written");
+    let arguments = format!("--cpu-limit {LIMIT} --cost {COST}s --queue-timeout 200ms");
+    let path = config_of(folder.path(), "act", (1, 1), LIMIT, &arguments);
     let serve = Serve::start(&path);
     until("the worker", || {
         serve.decisions().iter().any(|d| d["ready_replicas"] == 1).then_some(())
