@@ -37,7 +37,7 @@ pub mod clock;
 
 pub mod health;
 
-pub mod huge_pages;
+pub mod memory;
 
 pub mod signal;
 

@@ -9,7 +9,7 @@ use foresail::io::command::{
     CommandError, backtest, compare, config, demo, forecast, import, models, plan, serve, top,
     train, worker,
 };
-use foresail::io::huge_pages;
+use foresail::io::memory;
 use tracing_subscriber::EnvFilter;
 
 /// Less memory is kept for connections that have fallen idle than with the system's allocator.
@@ -67,7 +67,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    huge_pages::avoid();
+    memory::give_back();
     let cli = Cli::parse();
     let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_));
     let log = cli.log.unwrap_or_else(|| if quiet { "error" } else { "warn" }.into());

@@ -128,7 +128,7 @@ async fn a_replica_has_the_huge_pages_that_foresail_does_without() {
     };
     let own = || state(&std::fs::read_to_string("/proc/self/status").expect("readable"));
     let before = own();
-    foresail::io::huge_pages::avoid();
+    foresail::io::memory::give_back();
     assert_eq!(own(), "0");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("status");

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use polars::prelude::{DataFrame, IntoLazy, PolarsError, PolarsResult};
+use polars::prelude::{DataFrame, PolarsError, PolarsResult};
 use serde::{Deserialize, Serialize};
 
 use self::frames::Kind;
@@ -211,7 +211,7 @@ impl Store {
             frames.extend(rows.map_err(|e| file_error(&folder, e))?);
         }
         if let Some(waiting) = waiting {
-            let within = waiting.lazy().filter(frames::within(from_ms, to_ms)).collect();
+            let within = frames::within(&waiting, (from_ms, to_ms));
             frames.push(within.map_err(|e| frame_error(&folder, e))?);
         }
         frames::merge(kind, frames).map_err(|e| frame_error(&folder, e))

@@ -119,6 +119,7 @@ impl CompareRequest {
         &self,
         service: &config::Service,
         snapshot: &Snapshot,
+        events: Events,
     ) -> Result<CompareOptions, ApiError> {
         let behavior = &service.settings.behavior;
         let capacity = self.capacity.unwrap_or(snapshot.capacity);
@@ -149,7 +150,7 @@ impl CompareRequest {
             warmup: warmup.transpose().map_err(|message| ApiError::field("warmup", message))?,
             min_replicas,
             max_replicas,
-            events: Events::default(),
+            events,
         })
     }
 }
@@ -173,8 +174,7 @@ pub async fn compare(
 ) -> Result<impl IntoResponse, ApiError> {
     let request = body.map(|Body(request)| request).unwrap_or_default();
     let contenders = request.contenders(service.config())?;
-    let options = request.options(service.config(), &service.snapshot())?;
-    let options = CompareOptions { events: service.events(), ..options };
+    let options = request.options(service.config(), &service.snapshot(), service.events())?;
     let name = service.config().name.clone();
     let trace = name.clone();
     let work = async move {
@@ -321,7 +321,9 @@ mod tests {
         let read = |json: &str| {
             let request: CompareRequest = serde_json::from_str(json).expect("a request");
             let contenders = request.contenders(&web()).map_err(|error| error.message)?;
-            let options = request.options(&web(), &snapshot()).map_err(|error| error.message)?;
+            let options = request
+                .options(&web(), &snapshot(), Events::default())
+                .map_err(|error| error.message)?;
             Ok::<_, String>((contenders, options))
         };
         let (contenders, options) = read("{}").unwrap();

@@ -93,7 +93,6 @@ impl Body for Upload {
 
 /// The body of an answer to a client. When it is dropped, at its end or the client's, the request
 /// is over.
-#[expect(clippy::large_enum_variant, reason = "there is one for each connection, in its place")]
 pub(super) enum Answer {
     Reply(Reply),
     /// Short and our own.

@@ -57,29 +57,35 @@ impl Kind {
     }
 }
 
-const YEAR_0_MS: i64 = -62_167_219_200_000;
-const YEAR_10_000_MS: i64 = 253_402_300_800_000;
-
 /// Rows of `frames` by their key, the last one where several have the same, ascending.
 pub fn merge(kind: Kind, frames: impl IntoIterator<Item = DataFrame>) -> PolarsResult<DataFrame> {
-    let columns = kind.columns().into_iter().map(|(name, dtype)| Field::new(name.into(), dtype));
-    let mut all = DataFrame::empty_with_schema(&Schema::from_iter(columns));
+    // Not Polars' own empty frame: the first of its columns that is looked at takes 8 MiB for good.
+    let mut all = match kind {
+        Kind::Samples => from_samples(&[])?,
+        Kind::Demand => from_demand(&[])?,
+    };
     for frame in frames {
         all.vstack_mut_owned(frame)?;
+    }
+    if all.height() == 0 {
+        return Ok(all);
     }
     let key: Vec<String> = kind.key().iter().map(|name| name.to_string()).collect();
     all.unique_stable(Some(&key), UniqueKeepStrategy::Last, None)?
         .sort(kind.key(), SortMultipleOptions::default())
 }
 
-/// Rows with `from <= time < to`, in milliseconds.
-pub fn within(from_ms: i64, to_ms: i64) -> Expr {
-    // Polars panics when it has to print a time far beyond the calendar.
-    let instant = |ms: i64| {
-        let ms = ms.clamp(YEAR_0_MS, YEAR_10_000_MS);
-        lit(ms).cast(DataType::Datetime(TimeUnit::Milliseconds, None))
-    };
-    col("time").gt_eq(instant(from_ms)).and(col("time").lt(instant(to_ms)))
+/// Rows with `from_ms <= time < to_ms`.
+pub fn within(frame: &DataFrame, (from_ms, to_ms): (i64, i64)) -> PolarsResult<DataFrame> {
+    let times = times(frame)?.into_iter();
+    frame.filter(&times.map(|time| (from_ms..to_ms).contains(&time)).collect())
+}
+
+/// The columns of `kind` and no others.
+pub fn conform(kind: Kind, frame: &DataFrame) -> PolarsResult<DataFrame> {
+    let columns = kind.columns().into_iter();
+    let columns = columns.map(|(name, dtype)| frame.column(name)?.strict_cast(&dtype));
+    DataFrame::new(frame.height(), columns.collect::<PolarsResult<_>>()?)
 }
 
 /// Milliseconds since 1970 of every row.

@@ -14,7 +14,7 @@
 //! reader whose segment was merged away lists the folder again.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -143,24 +143,22 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Rows of one segment in a time range; row groups outside of it are not decoded. `None`, with a
-/// word in the log, if the segment cannot be read.
+/// Rows of one segment in a time range. `None`, with a word in the log, if the segment cannot be
+/// read.
 fn scan(
     segment: &Segment,
     kind: Kind,
-    (from_ms, to_ms): (i64, i64),
+    range_ms: (i64, i64),
     verdicts: &Verdicts,
 ) -> Option<DataFrame> {
     if !verdicts.sound(&segment.path) {
         return None;
     }
-    let args = ScanArgsParquet { cache: false, glob: false, ..Default::default() };
-    let columns: Vec<Expr> =
-        kind.columns().into_iter().map(|(name, dtype)| col(name).strict_cast(dtype)).collect();
-    let frame = PlRefPath::try_from_path(&segment.path)
-        .and_then(|path| LazyFrame::scan_parquet(path, args))
-        .and_then(|rows| rows.filter(frames::within(from_ms, to_ms)).select(columns).collect());
-    frame.inspect_err(|e| warn_of(&segment.path, &e.to_string())).ok()
+    let rows = File::open(&segment.path)
+        .map_err(PolarsError::from)
+        .and_then(|file| ParquetReader::new(file).finish())
+        .and_then(|rows| frames::within(&frames::conform(kind, &rows)?, range_ms));
+    rows.inspect_err(|e| warn_of(&segment.path, &e.to_string())).ok()
 }
 
 impl Verdicts {
@@ -195,15 +193,24 @@ impl Verdicts {
 fn write_numbered(folder: &Path, seq: u64, mut frame: DataFrame) -> io::Result<PathBuf> {
     let times = frames::times(&frame).map_err(io::Error::other)?;
     let first_ms = times.first().copied().unwrap_or(0);
-    let mut content = Vec::new();
-    ParquetWriter::new(&mut content)
-        .with_compression(ParquetCompression::Zstd(None))
-        .with_statistics(StatisticsOptions::full())
-        .finish(&mut frame)
-        .map_err(io::Error::other)?;
+    let content = parquet(frame.rechunk_mut()).map_err(io::Error::other)?;
     let path = folder.join(format!("{first_ms}-{seq:06}-{}.parquet", digest_of(&content)));
     atomic_file::write(&path, &content)?;
     Ok(path)
+}
+
+/// One row group, for the frame is in one piece. Not `finish` of the writer: it would divide the
+/// frame first, by way of an empty one as `frames::merge` avoids.
+fn parquet(frame: &DataFrame) -> PolarsResult<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut writer = ParquetWriter::new(&mut content)
+        .with_compression(ParquetCompression::Zstd(None))
+        .with_statistics(StatisticsOptions::full())
+        .set_parallel(false)
+        .batched(frame.schema())?;
+    writer.write_batch(frame)?;
+    writer.finish()?;
+    Ok(content)
 }
 
 /// First time and number of a segment.

@@ -49,12 +49,12 @@ fn die_with_parent(command: &mut Command) {
     use nix::sys::{prctl::set_pdeathsig, signal::Signal};
     use nix::unistd::getppid;
 
-    use crate::io::huge_pages;
+    use crate::io::memory;
 
     let parent = getpid();
     let tie = move || {
         set_pdeathsig(Signal::SIGKILL)?;
-        huge_pages::allow_in_child();
+        memory::allow_huge_pages_in_child();
         // The parent may have died before the line above; then no signal will come.
         if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
