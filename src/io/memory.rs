@@ -2,8 +2,8 @@
 //!
 //! Connections that have fallen idle leave holes in what the allocator holds. With its defaults it
 //! waits a second, for calls that an idle process does not make, and where it may use transparent
-//! huge pages, one connection that is still busy keeps 2 MiB. With these settings 10 000 idle
-//! connections leave `serve` half as large, as fast.
+//! huge pages, one connection that is still busy keeps 2 MiB. With these settings `serve` with
+//! 10 000 idle connections is a third smaller.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 
