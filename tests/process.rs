@@ -164,14 +164,16 @@ fn a_worker_ends_with_its_parents_end_of_the_pipe() {
 
 #[test]
 fn bad_arguments_are_refused_with_what_would_be_right() {
-    for (arguments, right) in [
-        (["--cpu-limit", "2"], "at most 1"),
-        (["--cost", "fast"], "expected number"),
-        (["--listen", "localhost"], "invalid socket address"),
+    for (arguments, right, code) in [
+        (["--cpu-limit", "2"], "at most 1", 2),
+        (["--cost", "fast"], "expected number", 2),
+        (["--listen", "localhost"], "invalid socket address", 2),
+        // More than a process can address.
+        (["--memory", "4294967295"], "cannot fill 4294967295 MiB of memory", 1),
     ] {
         let output = Command::new(WORKER).arg("worker").args(arguments).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.contains(right), "{text}");
     }
 }

@@ -9,7 +9,9 @@
 mod allowance;
 mod lane;
 
+use std::collections::TryReserveError;
 use std::convert::Infallible;
+use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,20 +44,44 @@ pub struct Settings {
     pub cost: Duration,
     /// Longest wait of a request for its answer; 503 beyond.
     pub queue_timeout: Duration,
+    /// MiB that it fills at its start and holds.
+    pub memory: u32,
+}
+
+/// Why a worker could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("cannot fill {0} MiB of memory: {1}")]
+    Memory(u32, TryReserveError),
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, io::Error),
 }
 
 /// Serves until `stop`, then finishes the requests in flight. A stop during the warm-up ends at
 /// once.
 ///
 /// # Errors
-/// If the address cannot be bound.
-pub async fn serve(settings: Settings, stop: CancellationToken) -> io::Result<()> {
+/// If the memory is not to be had, or the address cannot be bound.
+pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), WorkerError> {
+    let model =
+        filled(settings.memory).map_err(|error| WorkerError::Memory(settings.memory, error))?;
     if stop.run_until_cancelled(tokio::time::sleep(settings.warm_up)).await.is_none() {
         return Ok(());
     }
-    let listener = TcpListener::bind(settings.listen).await?;
+    let bind = TcpListener::bind(settings.listen).await;
+    let listener = bind.map_err(|error| WorkerError::Bind(settings.listen, error))?;
     accept(listener, settings, stop).await;
+    drop(model);
     Ok(())
+}
+
+/// Each page is written, so that the kernel counts it.
+fn filled(mebibytes: u32) -> Result<Vec<u8>, TryReserveError> {
+    let bytes = (mebibytes as usize).saturating_mul(1 << 20);
+    let mut model = Vec::new();
+    model.try_reserve_exact(bytes)?;
+    model.resize(bytes, 1);
+    Ok(black_box(model))
 }
 
 async fn accept(listener: TcpListener, settings: Settings, stop: CancellationToken) {

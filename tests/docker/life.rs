@@ -82,9 +82,9 @@ async fn a_worker_that_its_engine_restarts_without_end_is_removed() {
 #[tokio::test]
 async fn a_worker_without_memory_enough_is_not_started_without_end() {
     with_engine("memory", async |bench| {
-        let mut body = bench.worker();
-        // The least that Docker allows, and less than the program needs.
-        body.host_config.as_mut().expect("given").memory = Some(6 << 20);
+        let mut body = bench.worker_with(&["--memory", "256"]);
+        // The program itself has enough of it.
+        body.host_config.as_mut().expect("given").memory = Some(64 << 20);
         bench.create("web", body).await;
         let keys = "static_replicas = 1\nreplicas = { min = 1, max = 3 }";
         let mut serve = Serve::start(&configuration(bench, keys)).await;

@@ -32,6 +32,9 @@ pub struct Args {
     /// Longest wait of a request for its answer; 503 beyond
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     queue_timeout: Duration,
+    /// Memory that it fills at its start and holds, in MiB, as a loaded model does
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    memory: u32,
     /// Stop when standard input closes, that is when the parent is gone
     #[arg(long)]
     parent: bool,
@@ -43,15 +46,14 @@ pub struct Args {
 /// If the address cannot be bound.
 pub async fn run(args: Args) -> Result<(), CommandError> {
     let listen = args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)));
-    let Args { warm_up, cpu_limit, cost, queue_timeout, .. } = args;
+    let Args { warm_up, cpu_limit, cost, queue_timeout, memory, .. } = args;
     let stop = stop_on_signal()
         .map_err(|e| CommandError::Failed(format!("cannot listen for signals: {e}")))?;
     if args.parent {
         stop_with_parent(stop.clone());
     }
-    worker::serve(Settings { listen, warm_up, cpu_limit, cost, queue_timeout }, stop)
-        .await
-        .map_err(|e| CommandError::Failed(format!("cannot listen on {listen}: {e}")))
+    let settings = Settings { listen, warm_up, cpu_limit, cost, queue_timeout, memory };
+    worker::serve(settings, stop).await.map_err(|e| CommandError::Failed(e.to_string()))
 }
 
 /// Handlers are set before the first await: as process 1 of a container there are no default ones.
