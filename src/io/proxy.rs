@@ -21,6 +21,7 @@ mod dispatcher;
 mod exchange;
 mod failure;
 mod forwarded;
+mod gather;
 mod headers;
 mod listeners;
 mod pool;

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::session::Session;
 use super::watch::{Phase, Watch};
-use super::{Listener, exchange, tunnel};
+use super::{Listener, exchange, gather, tunnel};
 
 /// How long the state of HTTP is kept after an answer.
 pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
@@ -176,7 +176,7 @@ impl Write for ClientIo {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let polled = gather::poll_write(Pin::new(&mut self.stream), context, slices);
         self.session.written(polled.is_pending());
         polled
     }

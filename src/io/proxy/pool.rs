@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::Upload;
+use super::gather;
 
 /// An idle connection to a replica is closed after this time: below the 5 s after which common
 /// servers (Node, uvicorn) close it themselves, for a request sent into that moment is lost, and a
@@ -224,7 +225,7 @@ impl Write for ReplicaIo {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        gather::poll_write(Pin::new(&mut self.stream), context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
