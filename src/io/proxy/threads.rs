@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::io::memory;
+
 /// Shared by all listeners of a process; the threads end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Threads(Arc<[Thread]>);
@@ -64,8 +66,13 @@ impl Thread {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = move || {
-            // The sender is dropped, never used.
-            let _ = runtime.block_on(stopped);
+            runtime.block_on(async {
+                tokio::select! {
+                    // The sender is dropped, never used.
+                    _ = stopped => {}
+                    never = memory::keep_giving_back() => match never {},
+                }
+            });
         };
         std::thread::Builder::new().name(format!("proxy-{number}")).spawn(run)?;
         Ok(Thread { runtime: handle, load: AtomicUsize::new(0), _stop: stop })
