@@ -17,7 +17,7 @@ pub mod services;
 pub mod view;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,8 +52,6 @@ pub struct App {
     pub services: Services,
     pub settings: Arc<config::Api>,
     pub jobs: jobs::Jobs,
-    /// The OpenAPI document, as text.
-    pub document: Arc<str>,
 }
 
 /// Serves until `shutdown`, then lets open requests finish for a few seconds.
@@ -80,14 +78,8 @@ pub async fn serve(
 
 /// All routes over running services.
 pub fn router(settings: config::Api, services: Services) -> Router {
-    let (router, document) = documented();
-    let document = serde_json::to_string_pretty(&document).unwrap_or_default();
-    let app = App {
-        services,
-        settings: Arc::new(settings),
-        jobs: jobs::Jobs::default(),
-        document: document.into(),
-    };
+    let (router, _) = documented();
+    let app = App { services, settings: Arc::new(settings), jobs: jobs::Jobs::default() };
     router
         .fallback(|request: Request| async move {
             ApiError::new(Code::UnknownRoute, format!("no route {}", request.uri().path()))
@@ -102,6 +94,10 @@ pub fn router(settings: config::Api, services: Services) -> Router {
         .layer(middleware::from_fn(contain))
         .with_state(app)
 }
+
+/// The OpenAPI 3.1 document as text, made when it is first asked for: few processes ever are.
+static DOCUMENT: LazyLock<String> =
+    LazyLock::new(|| serde_json::to_string_pretty(&document()).unwrap_or_default());
 
 /// The OpenAPI 3.1 document.
 pub fn document() -> utoipa::openapi::OpenApi {
