@@ -43,7 +43,7 @@ pub struct Args {
 /// Serves until SIGTERM, SIGINT or, with `--parent`, the end of standard input.
 ///
 /// # Errors
-/// If the address cannot be bound.
+/// If the memory is not to be had, or the address cannot be bound.
 pub async fn run(args: Args) -> Result<(), CommandError> {
     let listen = args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)));
     let Args { warm_up, cpu_limit, cost, queue_timeout, memory, .. } = args;
