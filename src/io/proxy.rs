@@ -33,7 +33,7 @@ mod tunnel;
 mod watch;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,6 +49,7 @@ pub use self::listeners::{JoinError, Listeners, Place};
 pub use self::threads::Threads;
 
 use self::access_log::AccessLog;
+use self::connection::Connection;
 use self::pool::Pool;
 use self::refusal::Refusal;
 use self::watch::Ticker;
@@ -65,7 +66,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 struct Listener {
     settings: config::Proxy,
     routes: channel::Receiver<Arc<Routes>>,
-    pool: Pool,
+    /// One for each thread.
+    pools: Box<[Pool]>,
     /// Counts the draws; starts at a random place.
     draws: AtomicU64,
     ticker: Arc<Ticker>,
@@ -73,7 +75,11 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(settings: config::Proxy, routes: channel::Receiver<Arc<Routes>>) -> Listener {
+    fn new(
+        settings: config::Proxy,
+        routes: channel::Receiver<Arc<Routes>>,
+        threads: usize,
+    ) -> Listener {
         let log = settings.access_log.as_ref().and_then(|settings| {
             let path = settings.path.display();
             let failed = |error: &std::io::Error| tracing::error!(%path, %error, "no access log");
@@ -82,7 +88,7 @@ impl Listener {
         Listener {
             settings,
             routes,
-            pool: Pool::default(),
+            pools: (0..threads).map(|_| Pool::default()).collect(),
             draws: AtomicU64::new(RandomState::new().hash_one(0)),
             ticker: Arc::default(),
             log,
@@ -120,23 +126,31 @@ pub async fn serve(
     threads: Threads,
     shutdown: CancellationToken,
 ) {
-    let listener = Arc::new(Listener::new(settings, routes));
+    let listener = Arc::new(Listener::new(settings, routes, threads.count()));
     let tasks = TaskTracker::new();
     let keepers = {
         let listener = Arc::clone(&listener);
-        tokio::spawn(async move { tokio::join!(listener.ticker.run(), listener.pool.sweep()) })
+        tokio::spawn(async move {
+            tokio::join!(listener.ticker.run(), Pool::sweep_all(&listener.pools))
+        })
     };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
-        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-            Ok((stream, peer)) => take_in(&listener, &threads, &tasks, stream, peer),
-            Err(error) => {
-                tracing::warn!(%error, "the balancer cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        let taken_in = accepted.and_then(|(stream, peer)| {
+            let stream = stream.into_std()?;
+            let admitted = tasks.len() < listener.settings.limits.connections as usize;
+            threads.spawn(|counted| {
+                let stream = TcpStream::from_std(stream)?;
+                let (listener, token) = (Arc::clone(&listener), tasks.token());
+                Ok(Connection::new(listener, stream, peer, admitted, counted, token))
+            })
+        });
+        if let Err(error) = taken_in {
+            tracing::warn!(%error, "the balancer cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
     drop(socket);
@@ -148,29 +162,4 @@ pub async fn serve(
         tasks.wait().await;
     }
     keepers.abort();
-}
-
-/// Hands a connection to a thread, or refuses it there if there are too many.
-fn take_in(
-    listener: &Arc<Listener>,
-    threads: &Threads,
-    tasks: &TaskTracker,
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-) {
-    let admitted = tasks.len() < listener.settings.limits.connections as usize;
-    let (listener, token) = (Arc::clone(listener), tasks.token());
-    threads.spawn(move || {
-        Box::pin(async move {
-            let _token = token;
-            // The system refuses to watch one more socket.
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
-            if admitted {
-                connection::serve(listener, stream, peer).await;
-            } else {
-                let answer = Refusal::TooManyConnections.raw();
-                Box::pin(connection::refuse(stream, answer)).await;
-            }
-        })
-    });
 }

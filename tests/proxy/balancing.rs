@@ -1,9 +1,11 @@
 //! I/O: which replica gets a request, and that connections on both sides are kept.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use foresail::balancer::Algorithm;
+use foresail::io::proxy::Threads;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,25 @@ async fn requests_go_round_over_kept_connections() {
     assert_eq!(b.connections.load(Ordering::Acquire), 1);
     until(|| world.counters(0) == (0, 5, 0) && world.counters(1) == (0, 5, 0)).await;
     assert_eq!(world.offered(), (10, 0, 0));
+}
+
+#[tokio::test]
+async fn a_kept_connection_stays_on_its_thread() {
+    let replica = Replica::named("abc").await;
+    let threads = Threads::of(NonZero::new(2).unwrap()).unwrap();
+    let world = World::on(threads, settings(), &[replica.address]).await;
+    // Each goes to the thread with the fewer, so to one of its own.
+    let mut streams = [world.connect().await, world.connect().await];
+    for _ in 0..3 {
+        for stream in &mut streams {
+            let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(stream, request).await.unwrap();
+            assert!(read_until(stream, "\r\n\r\nabc").await.starts_with("HTTP/1.1 200 OK"));
+        }
+    }
+    // One after another they would do with one connection, were it handed from thread to thread.
+    assert_eq!(replica.connections.load(Ordering::Acquire), 2);
+    assert_eq!(replica.requests(), 6);
 }
 
 #[tokio::test]

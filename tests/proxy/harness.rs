@@ -56,6 +56,14 @@ pub fn threads() -> proxy::Threads {
 impl World {
     /// A proxy in front of `replicas`, all ready, named r0, r1, …
     pub async fn new(settings: config::Balancer, replicas: &[SocketAddr]) -> World {
+        World::on(threads(), settings, replicas).await
+    }
+
+    pub async fn on(
+        threads: proxy::Threads,
+        settings: config::Balancer,
+        replicas: &[SocketAddr],
+    ) -> World {
         let algorithm = settings.algorithm;
         let rules = settings.rules();
         let listener = TcpListener::bind(settings.listen).await.unwrap();
@@ -68,7 +76,7 @@ impl World {
         let routes = proxy::Routes::new(vec![(Route::any(), dispatcher)]);
         // The sender may go: the routes stay as they are.
         let (_, routes) = watch::channel(Arc::new(routes));
-        let served = proxy::serve(listener, clients, routes, threads(), shutdown.clone());
+        let served = proxy::serve(listener, clients, routes, threads, shutdown.clone());
         let served = tokio::spawn(served);
         let world = World { address, shutdown, served, snapshots, algorithm };
         world.publish(&replicas.iter().map(|address| (*address, true)).collect::<Vec<_>>());

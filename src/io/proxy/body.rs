@@ -153,7 +153,7 @@ impl Drop for Reply {
         if let Some(wire) = self.wire.take()
             && self.body.is_end_stream()
         {
-            self.finish.session().listener.pool.put(self.seat.address, wire);
+            self.finish.session().pool().put(self.seat.address, wire);
         }
     }
 }

@@ -18,8 +18,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::refusal::Refusal;
 use super::session::Session;
+use super::threads::Counted;
 use super::watch::{Phase, Watch};
 use super::{Listener, exchange, gather, tunnel};
 
@@ -31,40 +34,104 @@ pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// Serves one client connection to its end.
-pub(super) async fn serve(listener: Arc<Listener>, mut stream: TcpStream, peer: SocketAddr) {
-    // Small answers go out at once; a socket that refuses the option works all the same.
-    let _ = stream.set_nodelay(true);
-    let watch = Watch::begin(&listener.ticker);
-    while is_called(&stream, &watch, listener.settings.timeouts.idle).await {
-        match Box::pin(active(&listener, &watch, stream, peer)).await {
-            Some(parked) => stream = parked,
-            None => return,
+/// A client connection as a task, done when the socket is closed. This is all that ten thousand
+/// idle ones keep, and why it is no `async fn`, which would keep its arguments twice.
+pub(super) struct Connection {
+    listener: Arc<Listener>,
+    watch: Arc<Watch>,
+    peer: SocketAddr,
+    state: State,
+    counted: Counted,
+    _token: TaskTrackerToken,
+}
+
+/// With the little that the runtime adds to a task, 256 bytes of memory.
+const _: () = assert!(size_of::<Connection>() <= 152);
+
+enum State {
+    /// Until the first byte of a request.
+    Idle(TcpStream),
+    Active(Pin<Box<dyn Future<Output = Option<TcpStream>> + Send>>),
+    Over,
+}
+
+impl Connection {
+    /// Serves its requests, or says that there are too many connections.
+    pub(super) fn new(
+        listener: Arc<Listener>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        admitted: bool,
+        counted: Counted,
+        token: TaskTrackerToken,
+    ) -> Connection {
+        // Small answers go out at once; a socket that refuses the option works all the same.
+        let _ = stream.set_nodelay(true);
+        let watch = Watch::begin(&listener.ticker);
+        let state = if admitted {
+            watch.enter(Phase::Idle, Some(listener.settings.timeouts.idle));
+            State::Idle(stream)
+        } else {
+            State::Active(Box::pin(refuse(stream, Refusal::TooManyConnections.raw())))
+        };
+        Connection { listener, watch, peer, state, counted, _token: token }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            this.state = match std::mem::replace(&mut this.state, State::Over) {
+                State::Idle(stream) => {
+                    this.watch.wakes(context.waker());
+                    if this.watch.overdue().is_some() || this.watch.ticker().is_stopping() {
+                        return Poll::Ready(());
+                    }
+                    match stream.poll_read_ready(context) {
+                        Poll::Ready(Ok(())) => State::Active(Box::pin(active(
+                            Arc::clone(&this.listener),
+                            Arc::clone(&this.watch),
+                            stream,
+                            this.peer,
+                            this.counted.thread(),
+                        ))),
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => {
+                            this.state = State::Idle(stream);
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                State::Active(mut active) => match active.as_mut().poll(context) {
+                    Poll::Ready(Some(stream)) => {
+                        let limit = this.listener.settings.timeouts.idle;
+                        this.watch.enter(Phase::Idle, Some(limit));
+                        State::Idle(stream)
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => {
+                        this.state = State::Active(active);
+                        return Poll::Pending;
+                    }
+                },
+                State::Over => return Poll::Ready(()),
+            }
         }
     }
 }
 
-/// Waits for a byte; false if none comes in time.
-async fn is_called(stream: &TcpStream, watch: &Watch, limit: Duration) -> bool {
-    watch.enter(Phase::Idle, Some(limit));
-    poll_fn(|context| {
-        watch.wakes(context.waker());
-        if watch.overdue().is_some() || watch.ticker().is_stopping() {
-            return Poll::Ready(false);
-        }
-        stream.poll_read_ready(context).map(|ready| ready.is_ok())
-    })
-    .await
-}
-
 /// Serves requests; the stream, once there is none for a while.
 async fn active(
-    listener: &Arc<Listener>,
-    watch: &Arc<Watch>,
+    listener: Arc<Listener>,
+    watch: Arc<Watch>,
     stream: TcpStream,
     peer: SocketAddr,
+    thread: usize,
 ) -> Option<TcpStream> {
-    let session = Arc::new(Session::new(Arc::clone(listener), Arc::clone(watch), peer.ip()));
+    let session = Arc::new(Session::new(listener, Arc::clone(&watch), peer.ip(), thread));
     watch.enter(Phase::Idle, Some(session.timeouts().head));
     let keep = Arc::new(AtomicBool::new(false));
     let io = ClientIo {
@@ -126,8 +193,7 @@ async fn linger(stream: &mut TcpStream) {
     let read = async {
         let _ = stream.shutdown().await;
         let mut left = LINGER_BYTES;
-        // On the heap, lest every idle connection keep it in its task.
-        let mut buffer = vec![0; 4096];
+        let mut buffer = [0; 4096];
         while let Ok(read) = tokio::io::AsyncReadExt::read(stream, &mut buffer).await
             && read > 0
             && left > 0
@@ -198,7 +264,8 @@ impl Write for ClientIo {
 }
 
 /// Answers a connection beyond the limit, and closes it.
-pub(super) async fn refuse(mut stream: TcpStream, answer: Bytes) {
+async fn refuse(mut stream: TcpStream, answer: Bytes) -> Option<TcpStream> {
     let _ = stream.write_all(&answer).await;
     linger(&mut stream).await;
+    None
 }

@@ -154,7 +154,7 @@ impl Dispatcher {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Wire), Failed> {
         loop {
-            let kept = session.listener.pool.take(seat.address);
+            let kept = session.pool().take(seat.address);
             let reused = kept.is_some();
             let mut wire = match kept {
                 Some(wire) => wire,

@@ -34,7 +34,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest head of an answer.
 const MAX_ANSWER_HEAD_BYTES: usize = 256 * 1024;
 
-/// The idle connections of one listener, the youngest of each replica last.
+/// The idle connections of one listener on one thread, the youngest of each replica last. On
+/// another thread each of their events would wake this one first.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<HashMap<SocketAddr, Vec<Idle>>>);
 
@@ -63,16 +64,20 @@ impl Pool {
     }
 
     /// Closes what nobody has needed for long; never ends.
-    pub(super) async fn sweep(&self) {
+    pub(super) async fn sweep_all(pools: &[Pool]) {
         loop {
             tokio::time::sleep(IDLE_TIMEOUT / 4).await;
-            let mut overdue = Vec::new();
-            self.lock().retain(|_, idle| {
-                let young = idle.partition_point(|idle| idle.since.elapsed() >= IDLE_TIMEOUT);
-                overdue.extend(idle.drain(..young));
-                !idle.is_empty()
-            });
+            pools.iter().for_each(Pool::sweep);
         }
+    }
+
+    fn sweep(&self) {
+        let mut overdue = Vec::new();
+        self.lock().retain(|_, idle| {
+            let young = idle.partition_point(|idle| idle.since.elapsed() >= IDLE_TIMEOUT);
+            overdue.extend(idle.drain(..young));
+            !idle.is_empty()
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<Idle>>> {

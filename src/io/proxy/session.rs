@@ -12,6 +12,7 @@ use super::Listener;
 use super::access_log::Entry;
 use super::connection::PARK_AFTER;
 use super::dispatcher::Seat;
+use super::pool::Pool;
 use super::watch::{Phase, Watch};
 use crate::config::{Limits, Timeouts};
 
@@ -20,6 +21,7 @@ pub(super) struct Session {
     pub(super) listener: Arc<Listener>,
     pub(super) watch: Arc<Watch>,
     pub(super) peer: IpAddr,
+    thread: usize,
     upload: AtomicU8,
     /// The client does not take what is written.
     blocked: AtomicBool,
@@ -43,15 +45,27 @@ pub(super) enum UploadState {
 }
 
 impl Session {
-    pub(super) fn new(listener: Arc<Listener>, watch: Arc<Watch>, peer: IpAddr) -> Session {
+    /// Of a connection on the thread of this number.
+    pub(super) fn new(
+        listener: Arc<Listener>,
+        watch: Arc<Watch>,
+        peer: IpAddr,
+        thread: usize,
+    ) -> Session {
         Session {
             listener,
             watch,
             peer,
+            thread,
             upload: AtomicU8::new(UploadState::Whole as u8),
             blocked: AtomicBool::new(false),
             tunnel: Mutex::new(None),
         }
+    }
+
+    /// The connections to replicas of this one's thread.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.listener.pools[self.thread]
     }
 
     pub(super) fn timeouts(&self) -> &Timeouts {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,7 +25,14 @@ struct Thread {
 }
 
 /// Counts a connection at its thread until it is dropped.
-struct Counted(Arc<[Thread]>, usize);
+pub(super) struct Counted(Arc<[Thread]>, usize);
+
+impl Counted {
+    /// Which thread it is, from 0 and below [`Threads::count`].
+    pub(super) fn thread(&self) -> usize {
+        self.1
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -38,27 +46,42 @@ impl Threads {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start() -> io::Result<Threads> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
-        (0..count)
+        Threads::of(std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
+    }
+
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn of(count: NonZero<usize>) -> io::Result<Threads> {
+        (0..count.get())
             .map(Thread::start)
             .collect::<io::Result<Vec<Thread>>>()
             .map(|t| Threads(t.into()))
     }
 
-    /// Runs a connection on the thread with the fewest.
-    pub(super) fn spawn(&self, make: impl FnOnce() -> Served + Send + 'static) {
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Makes a connection's future with the runtime of the thread that has the fewest, and runs it
+    /// there. It holds its count to its end.
+    pub(super) fn spawn<F>(&self, make: impl FnOnce(Counted) -> io::Result<F>) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let load = |(_, thread): &(usize, &Thread)| thread.load.load(Ordering::Relaxed);
-        let Some((index, thread)) = self.0.iter().enumerate().min_by_key(load) else { return };
+        let Some((index, thread)) = self.0.iter().enumerate().min_by_key(load) else {
+            return Ok(());
+        };
         thread.load.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(Arc::clone(&self.0), index);
-        thread.runtime.spawn(async move {
-            make().await;
-            drop(counted);
-        });
+        let future = {
+            let _runtime = thread.runtime.enter();
+            make(counted)?
+        };
+        thread.runtime.spawn(future);
+        Ok(())
     }
 }
-
-pub(super) type Served = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Thread {
     fn start(number: usize) -> io::Result<Thread> {
