@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use hyper::http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch as channel;
+use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -71,6 +71,9 @@ struct Listener {
     /// Counts the draws; starts at a random place.
     draws: AtomicU64,
     ticker: Arc<Ticker>,
+    /// As many as connections are allowed. At most as many again are told that there are too many,
+    /// which takes a moment each.
+    admissions: Arc<Semaphore>,
     log: Option<AccessLog>,
 }
 
@@ -85,12 +88,14 @@ impl Listener {
             let failed = |error: &std::io::Error| tracing::error!(%path, %error, "no access log");
             AccessLog::open(settings).inspect_err(failed).ok()
         });
+        let admissions = Arc::new(Semaphore::new(settings.limits.connections as usize));
         Listener {
             settings,
             routes,
             pools: (0..threads).map(|_| Pool::default()).collect(),
             draws: AtomicU64::new(RandomState::new().hash_one(0)),
             ticker: Arc::default(),
+            admissions,
             log,
         }
     }
@@ -128,6 +133,7 @@ pub async fn serve(
 ) {
     let listener = Arc::new(Listener::new(settings, routes, threads.count()));
     let tasks = TaskTracker::new();
+    let crowd = 2 * listener.settings.limits.connections as usize;
     let keepers = {
         let listener = Arc::clone(&listener);
         tokio::spawn(async move {
@@ -141,11 +147,14 @@ pub async fn serve(
         };
         let taken_in = accepted.and_then(|(stream, peer)| {
             let stream = stream.into_std()?;
-            let admitted = tasks.len() < listener.settings.limits.connections as usize;
+            let admission = Arc::clone(&listener.admissions).try_acquire_owned().ok();
+            if admission.is_none() && tasks.len() >= crowd {
+                return Ok(());
+            }
             threads.spawn(|counted| {
                 let stream = TcpStream::from_std(stream)?;
                 let (listener, token) = (Arc::clone(&listener), tasks.token());
-                Ok(Connection::new(listener, stream, peer, admitted, counted, token))
+                Ok(Connection::new(listener, stream, peer, admission, counted, token))
             })
         });
         if let Err(error) = taken_in {

@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refusal::Refusal;
@@ -41,6 +42,7 @@ pub(super) struct Connection {
     watch: Arc<Watch>,
     peer: SocketAddr,
     state: State,
+    _admission: Option<OwnedSemaphorePermit>,
     counted: Counted,
     _token: TaskTrackerToken,
 }
@@ -56,25 +58,25 @@ enum State {
 }
 
 impl Connection {
-    /// Serves its requests, or says that there are too many connections.
+    /// Serves its requests, or says that there are too many connections if it was not admitted.
     pub(super) fn new(
         listener: Arc<Listener>,
         stream: TcpStream,
         peer: SocketAddr,
-        admitted: bool,
+        admission: Option<OwnedSemaphorePermit>,
         counted: Counted,
         token: TaskTrackerToken,
     ) -> Connection {
         // Small answers go out at once; a socket that refuses the option works all the same.
         let _ = stream.set_nodelay(true);
         let watch = Watch::begin(&listener.ticker);
-        let state = if admitted {
+        let state = if admission.is_some() {
             watch.enter(Phase::Idle, Some(listener.settings.timeouts.idle));
             State::Idle(stream)
         } else {
             State::Active(Box::pin(refuse(stream, Refusal::TooManyConnections.raw())))
         };
-        Connection { listener, watch, peer, state, counted, _token: token }
+        Connection { listener, watch, peer, state, _admission: admission, counted, _token: token }
     }
 }
 
