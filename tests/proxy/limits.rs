@@ -72,6 +72,32 @@ async fn a_connection_that_was_idle_for_long_serves_on() {
 }
 
 #[tokio::test]
+async fn a_head_that_began_with_the_request_before_may_take_its_time() {
+    let replica = Replica::named("a").await;
+    let world = World::new(settings(), &[replica.address]).await;
+    let mut stream = world.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT").await.unwrap();
+    read_until(&mut stream, "\r\n\r\na").await;
+    // Longer than the state of HTTP is kept.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    stream.write_all(b"TP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut stream, "\r\n\r\na").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_head_that_stays_half_ends_its_connection() {
+    let mut short = settings();
+    short.proxy.timeouts.head = Duration::from_millis(400);
+    let replica = Replica::named("a").await;
+    let world = World::new(short, &[replica.address]).await;
+    let answers = world.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT").await;
+    assert!(
+        answers.ends_with("\r\n\r\na") && answers.matches("HTTP/1.1").count() == 1,
+        "{answers}"
+    );
+}
+
+#[tokio::test]
 async fn bodies_have_a_largest_size() {
     let replica = Replica::named("a").await;
     let mut small = settings();

@@ -53,9 +53,12 @@ const _: () = assert!(size_of::<Connection>() <= 152);
 enum State {
     /// Until the first byte of a request.
     Idle(TcpStream),
-    Active(Pin<Box<dyn Future<Output = Option<TcpStream>> + Send>>),
+    Active(Pin<Box<dyn Future<Output = Option<Rest>> + Send>>),
     Over,
 }
+
+/// The stream once there is no whole request for a while, and the part of one that came.
+type Rest = (TcpStream, Bytes);
 
 impl Connection {
     /// Serves its requests, or says that there are too many connections if it was not admitted.
@@ -78,6 +81,11 @@ impl Connection {
         };
         Connection { listener, watch, peer, state, _admission: admission, counted, _token: token }
     }
+
+    fn active(&self, rest: Rest) -> State {
+        let (listener, watch) = (Arc::clone(&self.listener), Arc::clone(&self.watch));
+        State::Active(Box::pin(active(listener, watch, rest, self.peer, self.counted.thread())))
+    }
 }
 
 impl Future for Connection {
@@ -93,13 +101,7 @@ impl Future for Connection {
                         return Poll::Ready(());
                     }
                     match stream.poll_read_ready(context) {
-                        Poll::Ready(Ok(())) => State::Active(Box::pin(active(
-                            Arc::clone(&this.listener),
-                            Arc::clone(&this.watch),
-                            stream,
-                            this.peer,
-                            this.counted.thread(),
-                        ))),
+                        Poll::Ready(Ok(())) => this.active((stream, Bytes::new())),
                         Poll::Ready(Err(_)) => return Poll::Ready(()),
                         Poll::Pending => {
                             this.state = State::Idle(stream);
@@ -108,11 +110,12 @@ impl Future for Connection {
                     }
                 }
                 State::Active(mut active) => match active.as_mut().poll(context) {
-                    Poll::Ready(Some(stream)) => {
+                    Poll::Ready(Some((stream, unread))) if unread.is_empty() => {
                         let limit = this.listener.settings.timeouts.idle;
                         this.watch.enter(Phase::Idle, Some(limit));
                         State::Idle(stream)
                     }
+                    Poll::Ready(Some(rest)) => this.active(rest),
                     Poll::Ready(None) => return Poll::Ready(()),
                     Poll::Pending => {
                         this.state = State::Active(active);
@@ -125,18 +128,19 @@ impl Future for Connection {
     }
 }
 
-/// Serves requests; the stream, once there is none for a while.
+/// Serves requests, as long as they come.
 async fn active(
     listener: Arc<Listener>,
     watch: Arc<Watch>,
-    stream: TcpStream,
+    (stream, unread): Rest,
     peer: SocketAddr,
     thread: usize,
-) -> Option<TcpStream> {
+) -> Option<Rest> {
     let session = Arc::new(Session::new(listener, Arc::clone(&watch), peer.ip(), thread));
     watch.enter(Phase::Idle, Some(session.timeouts().head));
     let keep = Arc::new(AtomicBool::new(false));
     let io = ClientIo {
+        unread,
         stream: TokioIo::new(stream),
         session: Arc::clone(&session),
         keep: Arc::clone(&keep),
@@ -176,7 +180,7 @@ async fn active(
         return None;
     }
     match served {
-        Ok(true) if keep.load(Ordering::Relaxed) && parts.read_buf.is_empty() => Some(stream),
+        Ok(true) if keep.load(Ordering::Relaxed) => Some((stream, parts.read_buf)),
         Ok(true) => {
             linger(&mut stream).await;
             None
@@ -208,6 +212,8 @@ async fn linger(stream: &mut TcpStream) {
 
 /// The stream of a client, which tells the session what the client does.
 struct ClientIo {
+    /// To be read before what the stream has.
+    unread: Bytes,
     stream: TokioIo<TcpStream>,
     session: Arc<Session>,
     /// The end of HTTP is not the end of the stream.
@@ -218,9 +224,15 @@ impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = if self.unread.is_empty() {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            let most = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(most));
+            Poll::Ready(Ok(()))
+        };
         if polled.is_ready() && self.session.watch.phase() == Phase::Idle {
             self.session.watch.enter(Phase::Head, Some(self.session.timeouts().head));
         }
@@ -266,7 +278,7 @@ impl Write for ClientIo {
 }
 
 /// Answers a connection beyond the limit, and closes it.
-async fn refuse(mut stream: TcpStream, answer: Bytes) -> Option<TcpStream> {
+async fn refuse(mut stream: TcpStream, answer: Bytes) -> Option<Rest> {
     let _ = stream.write_all(&answer).await;
     linger(&mut stream).await;
     None
