@@ -199,7 +199,8 @@ async fn linger(stream: &mut TcpStream) {
     let read = async {
         let _ = stream.shutdown().await;
         let mut left = LINGER_BYTES;
-        let mut buffer = [0; 4096];
+        // On the heap, lest every connection with a request keep room for it.
+        let mut buffer = vec![0; 4096];
         while let Ok(read) = tokio::io::AsyncReadExt::read(stream, &mut buffer).await
             && read > 0
             && left > 0
