@@ -1,5 +1,9 @@
 //! I/O: bytes that no decent client sends.
 
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
 use crate::harness::*;
 
 #[tokio::test]
@@ -144,4 +148,23 @@ async fn malformed_bodies_end_the_request() {
         // The client's fault, not the replica's.
         until(|| world.counters(0) == (0, 0, 0)).await;
     }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_nobody_read_is_no_request() {
+    let replica = Replica::new(|_| async { text("a") }).await;
+    let world = World::new(settings(), &[replica.address]).await;
+    let rest = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 10 + rest.len());
+    for part in [head.clone(), format!("{head}0123456789")] {
+        let mut stream = world.connect().await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+        // The replica answers before the body has come, and does not read it.
+        assert!(read_until(&mut stream, "\r\n\r\na").await.starts_with("HTTP/1.1 200 OK"));
+        // Longer than the state of HTTP is kept.
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        let _ = stream.write_all(rest).await;
+        assert_eq!(read_all(&mut stream).await, "");
+    }
+    assert_eq!(replica.requests(), 2);
 }

@@ -49,6 +49,8 @@ impl Threads {
         Threads::of(std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
     }
 
+    /// As many as `count`.
+    ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn of(count: NonZero<usize>) -> io::Result<Threads> {
